@@ -1,0 +1,86 @@
+# Needs Python 3.11 or newer with venv, make and git. Everything else comes from requirements/*.txt.
+# With DATABASE_URL and REDIS_URL set, demo, run, test and bench use those servers; otherwise they start their own.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONFORMANCE := .venv-conformance
+INSTALL := -m pip install -qq --disable-pip-version-check
+INSTALL_PINNED := $(INSTALL) --require-hashes --only-binary=:all:
+
+# How many processes run the tests; each has a database of its own.
+WORKERS ?= auto
+
+# Where every pinned requirement must have a wheel (glibc 2.28, macOS 13).
+WHEEL_PLATFORMS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin
+WHEEL_PYTHONS := 3.11 3.12 3.13
+
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' \
+	$(if $(UPGRADE),--upgrade)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run test lint format bench conformance wheels requirements clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## make .venv from the pinned requirements; the other targets do it when needed
+
+demo: setup ## watch the product do its job: calendars, edits, webhooks, a comparison at the end
+	$(BIN)/python -m demo
+
+run: setup ## serve on this machine until Ctrl-C, with the sandbox provider attached
+	$(BIN)/python -m demo --serve
+
+test: lint ## lint, then the whole suite
+	$(BIN)/pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal
+
+lint: setup ## ruff, mypy, and the rule that imports run one way
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## let ruff sort imports and lay out the code
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+bench: setup ## measure, and print each figure as a ratio to the best that the machine can do
+	$(BIN)/python -m benchmarks
+
+conformance: $(CONFORMANCE)/.installed wheels ## let Google's own client library judge the sandbox; check wheels
+	$(CONFORMANCE)/bin/python -m pytest --confcutdir=tests/conformance tests/conformance
+
+wheels: setup ## check that each pin has a wheel for Linux x86_64 and aarch64 and macOS arm64, Python 3.11 to 3.13
+	@set -e; for platform in $(WHEEL_PLATFORMS); do for python in $(WHEEL_PYTHONS); do \
+	  $(BIN)/uv pip install --quiet --dry-run --no-deps --require-hashes --only-binary :all: \
+	    --python-platform $$platform --python-version $$python --target build/wheels \
+	    -r requirements/runtime.txt -r requirements/dev.txt -r requirements/conformance.txt; \
+	  echo "wheels: complete for $$platform, Python $$python"; \
+	done; done
+
+requirements: setup ## pin requirements/*.in anew; keeps what still fits, UPGRADE=1 takes the newest
+	$(COMPILE) requirements/runtime.in -o requirements/runtime.txt
+	$(COMPILE) requirements/build.in -o requirements/build.txt
+	$(COMPILE) requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) requirements/conformance.in -o requirements/conformance.txt
+
+clean: ## stop the embedded services; remove their data, the environments and every cache
+	@if [ -d .punctual ] && [ -x $(BIN)/python ]; then \
+	  $(BIN)/python -c 'from pathlib import Path; from app import embedded; embedded.discard(Path.cwd())'; fi
+	rm -rf .punctual $(VENV) $(CONFORMANCE) build dist
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: requirements/runtime.in requirements/runtime.txt requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make PYTHON=…")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(INSTALL_PINNED) -r requirements/runtime.txt -r requirements/dev.txt
+	$(BIN)/python $(INSTALL) --no-deps --no-index --no-build-isolation --editable .
+	@touch $@
+
+$(CONFORMANCE)/.installed: requirements/conformance.txt
+	$(PYTHON) -m venv $(CONFORMANCE)
+	$(CONFORMANCE)/bin/python $(INSTALL_PINNED) -r requirements/conformance.txt
+	@touch $@
