@@ -1,0 +1,222 @@
+"""`punctual`: the command line. Everything an operator does by hand is here; each command is thin."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from uuid import UUID
+
+import click
+import uvicorn
+import uvloop
+from alembic import command
+from alembic.config import Config
+from pydantic import ValidationError
+
+from app import embedded, scheduling
+from app.crypto import make_api_key
+from app.db import Tx
+from app.ids import CALENDAR, KEY, PROJECT, new_id, parse, public
+from app.main import create_app
+from app.runtime import open_runtime
+from app.settings import Settings
+from app.telemetry import configure_logging, serve_metrics
+from workers.main import work as run_worker
+
+_ROOT = Path(__file__).resolve().parent.parent
+_GRACE_SECONDS = 10
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as exc:
+        lines = [f"{'.'.join(str(p) for p in e['loc']).upper() or 'settings'}: {e['msg']}" for e in exc.errors()]
+        raise click.ClickException("the environment is not usable\n  " + "\n  ".join(lines)) from exc
+
+
+def _id(prefix: str, text: str) -> UUID:
+    key = parse(prefix, text)
+    if key is None:
+        raise click.ClickException(f"{text} is not an id that starts with {prefix}_")
+    return key
+
+
+@click.group()
+@click.version_option(package_name="punctual")
+def main() -> None:
+    """Punctual keeps calendars in sync."""
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database's schema up to date; a second one at the same time waits."""
+    settings = _settings()
+    config = Config(_ROOT / "alembic.ini")
+    config.set_main_option("script_location", str(_ROOT / "migrations"))
+    config.set_main_option("database_url", settings.database_url.replace("%", "%%"))
+    command.upgrade(config, "head")
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True)
+def serve(host: str, port: int) -> None:
+    """Answer the API and the providers' pushes."""
+    settings = _settings()
+    configure_logging(settings)
+    serve_metrics(settings)
+    uvicorn.run(
+        create_app(settings=settings),
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+
+
+@main.command()
+def work() -> None:
+    """Sync calendars and deliver webhooks; any number of these may run."""
+    uvloop.run(run_worker(_settings()))
+
+
+@main.group()
+def projects() -> None:
+    """Workspaces of API customers."""
+
+
+@projects.command("create")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True)
+def create_project(name: str, *, as_json: bool) -> None:
+    """Make a project and its first API key; the key is shown this once."""
+
+    async def make(tx: Tx) -> dict[str, str]:
+        project_id = new_id()
+        await tx.execute("INSERT INTO projects (id, name) VALUES (:id, :name)", {"id": project_id, "name": name})
+        made = await _new_key(tx, project_id)
+        return {"project_id": public(PROJECT, project_id), "api_key": made["api_key"]}
+
+    _say(asyncio.run(_in_transaction(make)), as_json=as_json)
+
+
+@main.group()
+def keys() -> None:
+    """API keys: several per project, each shown once."""
+
+
+@keys.command("create")
+@click.argument("project_id")
+@click.option("--json", "as_json", is_flag=True)
+def create_key(project_id: str, *, as_json: bool) -> None:
+    """Make another key for a project."""
+    key = _id(PROJECT, project_id)
+
+    async def make(tx: Tx) -> dict[str, str]:
+        if await tx.scalar("SELECT id FROM projects WHERE id = :id", {"id": key}) is None:
+            raise click.ClickException("there is no such project")
+        return {"project_id": project_id, **await _new_key(tx, key)}
+
+    _say(asyncio.run(_in_transaction(make)), as_json=as_json)
+
+
+@keys.command("revoke")
+@click.argument("key_id")
+@click.option("--json", "as_json", is_flag=True)
+def revoke_key(key_id: str, *, as_json: bool) -> None:
+    """Refuse a key from now on."""
+    key = _id(KEY, key_id)
+
+    async def revoke(tx: Tx) -> dict[str, str]:
+        query = "UPDATE api_keys SET revoked_at = coalesce(revoked_at, app_now()) WHERE id = :id"
+        if not await tx.execute(query, {"id": key}):
+            raise click.ClickException("there is no such key")
+        return {"key_id": key_id, "state": "revoked"}
+
+    _say(asyncio.run(_in_transaction(revoke)), as_json=as_json)
+
+
+@main.command()
+@click.argument("calendar_id")
+@click.option("--full", is_flag=True, help="List the whole window anew.")
+def sync(calendar_id: str, *, full: bool) -> None:
+    """Ask for a sync of one calendar now."""
+    key = _id(CALENDAR, calendar_id)
+
+    async def request() -> dict[str, str]:
+        async with open_runtime(_settings(), application="punctual cli") as rt:
+            async with rt.db.transaction() as tx:
+                requested = await scheduling.request_syncs(rt, tx, [key], is_priority=True, is_full=full)
+            await rt.queue.drain()
+        if key not in requested:
+            raise click.ClickException("there is no such calendar")
+        return {"calendar_id": calendar_id, "requested_seq": str(requested[key])}
+
+    _say(asyncio.run(request()), as_json=False)
+
+
+@main.command()
+def openapi() -> None:
+    """Print the OpenAPI document."""
+    settings = Settings.model_construct(docs_enabled=True)
+    click.echo(json.dumps(create_app(settings=settings).openapi(), indent=2))
+
+
+@main.group()
+def services() -> None:
+    """The embedded PostgreSQL and Redis of development; production brings its own."""
+
+
+@services.command("start")
+@click.option("--json", "as_json", is_flag=True)
+def start_services(*, as_json: bool) -> None:
+    """Start them, or say where they already are."""
+    try:
+        addresses = embedded.start(_ROOT)
+    except embedded.EmbeddedError as exc:
+        raise click.ClickException(str(exc)) from exc
+    _say({"DATABASE_URL": addresses.database_url, "REDIS_URL": addresses.redis_url}, as_json=as_json)
+
+
+@services.command("stop")
+def stop_services() -> None:
+    """Stop them; their data stays."""
+    try:
+        embedded.stop(_ROOT)
+    except embedded.EmbeddedError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+@services.command("status")
+@click.option("--json", "as_json", is_flag=True)
+def service_status(*, as_json: bool) -> None:
+    """Say where they are; exit status 3 where they do not run."""
+    addresses = embedded.status(_ROOT)
+    if addresses is None:
+        _say({"state": "stopped"}, as_json=as_json)
+        raise SystemExit(3)
+    _say({"DATABASE_URL": addresses.database_url, "REDIS_URL": addresses.redis_url}, as_json=as_json)
+
+
+async def _new_key(tx: Tx, project_id: UUID) -> dict[str, str]:
+    key_id = new_id()
+    made = make_api_key(key_id)
+    await tx.execute(
+        "INSERT INTO api_keys (id, project_id, secret_hash) VALUES (:id, :project, :hash)",
+        {"id": key_id, "project": project_id, "hash": made.secret_hash},
+    )
+    return {"key_id": public(KEY, key_id), "api_key": made.text}
+
+
+async def _in_transaction(action: Callable[[Tx], Awaitable[dict[str, str]]]) -> dict[str, str]:
+    async with open_runtime(_settings(), application="punctual cli") as rt, rt.db.transaction() as tx:
+        return await action(tx)
+
+
+def _say(values: dict[str, str], *, as_json: bool) -> None:
+    click.echo(json.dumps(values) if as_json else "\n".join(f"{name}={value}" for name, value in values.items()))

@@ -1,0 +1,226 @@
+"""Access tokens: one refresher at a time over all workers, nothing held open over the call, saved before use.
+
+The lease lives in the grant's row. Whoever finds it taken waits for the holder's answer and uses that. A new refresh
+token is kept by compare-and-set on the grant's version, so that an older one never overwrites a newer one.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from app.crypto import Place
+from app.errors import GrantRevoked, OAuthAppBroken, ProviderUnavailable, SyncSuperseded
+from app.providers.base import Access, AppCredentials, Platform, TokenAnswer
+from app.runtime import Runtime
+
+_LEASE_SECONDS = 45.0
+"""Longer than a provider call may take."""
+_LOOK_AGAIN_SECONDS = 0.1
+
+_LEASE = """
+UPDATE grants g
+   SET lease_until = clock_timestamp() + make_interval(secs => :lease), lease_fence = g.lease_fence + 1
+  FROM calendars c JOIN oauth_apps a ON a.id = c.oauth_app_id
+ WHERE g.calendar_id = :id AND c.id = g.calendar_id
+   AND (g.lease_until IS NULL OR g.lease_until < clock_timestamp())
+   AND NOT (g.access_token_sealed IS NOT NULL AND g.access_token_sealed IS DISTINCT FROM CAST(:seen AS bytea)
+            AND g.access_token_expires_at > app_now() + interval '5 minutes')
+RETURNING g.refresh_token_sealed, g.version, g.lease_fence, a.client_id, a.id AS oauth_app_id, c.platform
+"""
+
+_STORED = """
+SELECT g.access_token_sealed, g.version, g.access_token_expires_at > app_now() + interval '5 minutes' AS is_fresh
+  FROM grants g WHERE g.calendar_id = :id
+"""
+
+_SECRETS = """
+SELECT id, secret_sealed, last_worked_at IS NOT NULL AS has_worked FROM oauth_app_secrets
+ WHERE oauth_app_id = :app
+ ORDER BY refused_at IS NOT NULL AND last_worked_at IS NULL,            -- refused candidates last
+          last_worked_at IS NOT NULL, last_worked_at DESC, created_at DESC -- new candidates first
+ LIMIT 4
+"""
+
+_SAVE = """
+WITH saved AS (
+    UPDATE grants SET access_token_sealed = :access,
+           access_token_expires_at = app_now() + make_interval(secs => :lives_for),
+           refresh_token_sealed = coalesce(CAST(:refresh AS bytea), refresh_token_sealed),
+           version = version + CASE WHEN CAST(:refresh AS bytea) IS NULL THEN 0 ELSE 1 END,
+           lease_until = NULL
+     WHERE calendar_id = :id AND lease_fence = :fence AND version = :version
+    RETURNING version
+), worked AS (
+    UPDATE oauth_app_secrets SET last_worked_at = app_now(), refused_at = NULL WHERE id = :secret
+)
+SELECT version FROM saved
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Leased:
+    """A grant that is ours to refresh, with the secrets of its app in the order to try them."""
+
+    calendar_id: UUID
+    platform: Platform
+    client_id: str
+    refresh_token: str
+    version: int
+    fence: int
+    secrets: Sequence[tuple[UUID, str]]
+
+
+class GrantTokens:
+    """The access tokens of one calendar's grant (a TokenSource)."""
+
+    def __init__(
+        self,
+        rt: Runtime,
+        calendar_id: UUID,
+        *,
+        sealed: bytes | None = None,
+        is_fresh: bool = False,
+        version: int = 0,
+    ) -> None:
+        self._rt = rt
+        self._id = calendar_id
+        self._sealed = sealed
+        self._is_fresh = is_fresh
+        self.version = version
+        """Version of the grant that the last token came from: a failure counts only against it."""
+
+    async def token(self, *, rejected: str | None = None) -> str:
+        """A token with at least five minutes left; refreshed where there is none, or the last one was rejected."""
+        if self._sealed is not None and self._is_fresh:
+            token = self._open(self._sealed)
+            if token != rejected:
+                return token
+        async with asyncio.timeout(_LEASE_SECONDS):
+            while True:
+                leased = await self._lease()
+                if leased is not None:
+                    refreshed = await self._refresh(leased)
+                    if refreshed is not None:
+                        return refreshed
+                    continue
+                stored = await self._stored()
+                if stored.is_fresh and stored.access_token_sealed != self._sealed:
+                    self._sealed, self._is_fresh, self.version = (
+                        stored.access_token_sealed,
+                        True,
+                        stored.version,
+                    )
+                    return self._open(stored.access_token_sealed)
+                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    def _open(self, sealed: bytes) -> str:
+        return self._rt.cipher.open(sealed, Place("grants", "access_token", self._id))
+
+    async def _lease(self) -> _Leased | None:
+        async with self._rt.db.transaction() as tx:
+            row = await tx.row(_LEASE, {"id": self._id, "lease": _LEASE_SECONDS, "seen": self._sealed})
+            if row is None:
+                return None
+            secrets = await tx.rows(_SECRETS, {"app": row.oauth_app_id})
+        cipher = self._rt.cipher
+        self.version = row.version
+        return _Leased(
+            calendar_id=self._id,
+            platform=row.platform,
+            client_id=row.client_id,
+            refresh_token=cipher.open(row.refresh_token_sealed, Place("grants", "refresh_token", self._id)),
+            version=row.version,
+            fence=row.lease_fence,
+            secrets=[(s.id, cipher.open(s.secret_sealed, Place("oauth_app_secrets", "secret", s.id))) for s in secrets],
+        )
+
+    async def _stored(self) -> Row[Any]:
+        async with self._rt.db.reading() as tx:
+            row = await tx.row(_STORED, {"id": self._id})
+        if row is None:
+            raise SyncSuperseded("the calendar was deleted")
+        return row
+
+    async def _refresh(self, leased: _Leased) -> str | None:
+        """Ask, save, then use. None: a newer grant came in meanwhile, look again."""
+        try:
+            secret_id, answer = await self._ask(leased)
+        except GrantRevoked:
+            if await self._give_back(leased) != leased.version:
+                return None
+            raise
+        except BaseException:
+            await self._give_back(leased)
+            raise
+        access = self._rt.cipher.seal(answer.access_token, Place("grants", "access_token", self._id))
+        refresh = None
+        if answer.refresh_token is not None and answer.refresh_token != leased.refresh_token:
+            refresh = self._rt.cipher.seal(answer.refresh_token, Place("grants", "refresh_token", self._id))
+        async with self._rt.db.transaction() as tx:
+            version = await tx.scalar(
+                _SAVE,
+                {
+                    "id": self._id,
+                    "access": access,
+                    "lives_for": answer.lives_for,
+                    "refresh": refresh,
+                    "fence": leased.fence,
+                    "version": leased.version,
+                    "secret": secret_id,
+                },
+            )
+        if version is None:
+            return None
+        self._sealed, self._is_fresh, self.version = access, True, version
+        return answer.access_token
+
+    async def _ask(self, leased: _Leased) -> tuple[UUID, TokenAnswer]:
+        provider = self._rt.providers[leased.platform]
+        broken: OAuthAppBroken | None = None
+        for secret_id, secret in leased.secrets:
+            try:
+                app = AppCredentials(leased.client_id, secret)
+                return secret_id, await provider.refresh(app, leased.refresh_token)
+            except OAuthAppBroken as exc:
+                broken = broken or exc
+                await self._mark_refused(secret_id)
+        raise broken or ProviderUnavailable("the OAuth app has no secret")
+
+    async def _mark_refused(self, secret_id: UUID) -> None:
+        async with self._rt.db.transaction() as tx:
+            await tx.execute("UPDATE oauth_app_secrets SET refused_at = app_now() WHERE id = :id", {"id": secret_id})
+
+    async def _give_back(self, leased: _Leased) -> int | None:
+        async with self._rt.db.transaction() as tx:
+            version: int | None = await tx.scalar(
+                "WITH freed AS (UPDATE grants SET lease_until = NULL WHERE calendar_id = :id AND lease_fence = :fence)"
+                " SELECT version FROM grants WHERE calendar_id = :id",
+                {"id": leased.calendar_id, "fence": leased.fence},
+            )
+        return version
+
+
+class OneOffTokens:
+    """Access tokens for credentials that are not stored (a TokenSource): raw listings and checks."""
+
+    def __init__(self, rt: Runtime, platform: Platform, app: AppCredentials, refresh_token: str) -> None:
+        self._provider = rt.providers[platform]
+        self._app = app
+        self._refresh_token = refresh_token
+        self._token: str | None = None
+
+    async def token(self, *, rejected: str | None = None) -> str:
+        """The token of the first refresh; a new one where it was rejected."""
+        if self._token is None or self._token == rejected:
+            answer = await self._provider.refresh(self._app, self._refresh_token)
+            self._token = answer.access_token
+        return self._token
+
+
+def access_for(tokens: GrantTokens, *, client_id: str, subject: str | None, calendar_id: UUID) -> Access:
+    """Provider access for one stored grant; before the account is known the calendar stands in as the quota's user."""
+    return Access(tokens=tokens, client_id=client_id, user_key=subject or str(calendar_id))

@@ -1,0 +1,252 @@
+"""The port to a calendar provider, and the frozen values that cross it.
+
+Pure: no I/O library is imported here. A provider maps its JSON to these values inside its own `mapping` module;
+`dict[str, Any]` never leaves it. Times are aware UTC instants, dates belong to all-day events, zones are IANA names.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Literal, Protocol
+
+from app.meetings import MeetingCandidate
+
+Platform = Literal["google", "microsoft"]
+EventStatus = Literal["confirmed", "tentative", "cancelled"]
+ResponseStatus = Literal["needs_action", "declined", "tentative", "accepted"]
+
+RAW_LIMIT = 64 * 1024
+"""Bytes of `raw` kept per event; a larger one is dropped and flagged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The span kept in sync. Exclusive on both sides: an event is inside iff end > start_at and start < end_at."""
+
+    start_at: datetime
+    end_at: datetime
+
+    def overlaps(self, start: datetime, end: datetime) -> bool:
+        """Whether [start, end) lies at least partly inside."""
+        return end > self.start_at and start < self.end_at
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Organizer or creator."""
+
+    email: str | None
+    name: str | None
+    self: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Attendee:
+    """One invited person or room; `self` is the calendar's owner."""
+
+    email: str | None
+    name: str | None
+    response_status: ResponseStatus
+    optional: bool
+    organizer: bool
+    self: bool
+    resource: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteEvent:
+    """An event as the provider has it now: a single one, or one occurrence of a series; never a series master."""
+
+    platform_uuid: str
+    ical_uid: str | None
+    name: str | None
+    description: str | None
+    location: str | None
+    start_time: datetime
+    end_time: datetime
+    """All-day events: midnight of start_date and end_date (exclusive) in the calendar's zone, as UTC."""
+    is_all_day: bool
+    start_date: date | None
+    end_date: date | None
+    time_zone: str | None
+    status: EventStatus
+    visibility: str | None
+    transparency: str | None
+    event_type: str | None
+    organizer: Person | None
+    creator: Person | None
+    attendees: tuple[Attendee, ...]
+    own_response_status: ResponseStatus | None
+    series_id: str | None
+    original_start_time: datetime | None
+    is_exception: bool
+    meeting_url: str | None
+    meeting_platform: str | None
+    meeting_candidates: tuple[MeetingCandidate, ...]
+    html_link: str | None
+    raw: str | None
+    """The item's JSON as sent; None where it was over RAW_LIMIT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """The provider's statement that an event (or a whole series, by its id) is gone."""
+
+    platform_uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """An item that could not be parsed: kept with its reason, the rest of the page goes on. Never a deletion."""
+
+    platform_uuid: str
+    reason: str
+    raw: str | None
+
+
+Item = RemoteEvent | Tombstone | Parked
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePage:
+    """One response of a listing. The last page of a round carries the next cursor."""
+
+    items: tuple[Item, ...]
+    cursor: str | None
+    calendar_name: str | None = None
+    time_zone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AppCredentials:
+    """The customer's OAuth app at the provider."""
+
+    client_id: str
+    client_secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    """A refresh's outcome. `refresh_token` is None where the provider keeps the old one; `lives_for` is in seconds."""
+
+    access_token: str
+    lives_for: float
+    refresh_token: str | None
+    scope: str | None
+
+
+class TokenSource(Protocol):
+    """Gives access tokens for one grant, refreshing as needed."""
+
+    async def token(self, *, rejected: str | None = None) -> str:
+        """A token that should work. `rejected` is one the provider has just refused with 401: never given again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """On whose behalf a call is made: the token, and the keys of the quotas that it uses up."""
+
+    tokens: TokenSource
+    client_id: str
+    user_key: str
+    """The account's subject where it is known, else something unique to the grant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who a grant belongs to. `subject` is stable for ever; an e-mail address is not."""
+
+    subject: str
+    email: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteCalendar:
+    """A calendar as the provider lists it. `id` is canonical: `primary` and the e-mail id are the same one."""
+
+    id: str
+    name: str | None
+    email: str | None
+    is_primary: bool
+    access_role: str | None
+    time_zone: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRequest:
+    """What we ask the provider to push to. `token` is the secret it must repeat; `lives_for` is in seconds."""
+
+    id: str
+    token: str
+    address: str
+    lives_for: float
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A push channel as the provider granted it."""
+
+    resource_id: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One inbound push, parsed but not yet believed: `token` must match the channel's."""
+
+    channel_id: str
+    token: str
+    resource_id: str | None
+    kind: Literal["created", "changed"]
+    """`created` announces the channel itself; `changed` asks for a sync."""
+
+
+class Provider(Protocol):
+    """Five verbs on a calendar, three on a grant. Every method raises the ProviderError family and nothing else."""
+
+    platform: Platform
+
+    async def refresh(self, app: AppCredentials, refresh_token: str) -> TokenAnswer:
+        """A new access token. GrantRevoked is about the user, OAuthAppBroken about the app."""
+        ...
+
+    async def fetch_account(self, access: Access) -> Account:
+        """Who the grant belongs to."""
+        ...
+
+    async def fetch_calendar(self, access: Access, platform_uuid: str | None) -> RemoteCalendar:
+        """One calendar by the customer's name for it (None: the primary one). CalendarGone, AccessLost."""
+        ...
+
+    async def list_calendars(self, access: Access) -> list[RemoteCalendar]:
+        """Every calendar the account can see."""
+        ...
+
+    def fetch_changes(
+        self,
+        access: Access,
+        remote_calendar_id: str,
+        *,
+        cursor: str | None,
+        window: Window,
+        time_zone: str | None,
+    ) -> AsyncIterator[ChangePage]:
+        """A round: without a cursor the window's listing, with one everything since, wherever it lies in time.
+
+        `time_zone` is the calendar's as last known, for all-day events; a page's own zone goes before it.
+        CursorExpired can come at any page; what was read until then must be thrown away.
+        """
+        ...
+
+    async def open_channel(self, access: Access, remote_calendar_id: str, request: ChannelRequest) -> Channel:
+        """Ask for pushes. ChannelRefused where this calendar, or our address, cannot have them."""
+        ...
+
+    async def close_channel(self, access: Access, channel_id: str, resource_id: str) -> None:
+        """Stop pushes; a channel that is already gone is a success."""
+        ...
+
+    def parse_notification(self, headers: Mapping[str, str]) -> Notification | None:
+        """Read an inbound push (header names in lower case); None where it is none."""
+        ...

@@ -1,0 +1,311 @@
+"""When a calendar is synced: requests, claims, leases and the sweep, all as rows of `sync_state`.
+
+A row is due while `requested_seq > synced_seq`. A request only counts up and moves `due_at` (trailing edge with a
+maximum wait), so it never waits for a run and a run never hides it. A claim takes a lease and a new fence; whoever
+comes back with an old fence changes nothing. Redis only wakes: `due_calendars` finds the same work without it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Row
+from sqlalchemy.exc import DBAPIError, InterfaceError
+
+from app.crypto import hash_secret, same
+from app.db import Tx
+from app.errors import ProviderAway, SyncSuperseded
+from app.providers.base import Notification, Platform, Window
+from app.runtime import Runtime
+from app.telemetry import log
+
+PUSH_SECONDS = 1.0
+"""A push is durable within this time, or the provider is told to come again."""
+
+_REQUEST = """
+WITH target AS (
+    SELECT calendar_id, first_requested_at IS NULL AS opens
+      FROM sync_state WHERE calendar_id = ANY(:ids) ORDER BY calendar_id FOR UPDATE
+)
+UPDATE sync_state s
+   SET requested_seq = s.requested_seq + 1,
+       full_requested_seq = CASE WHEN :is_full THEN s.requested_seq + 1 ELSE s.full_requested_seq END,
+       first_requested_at = coalesce(s.first_requested_at, n.now),
+       due_at = CASE WHEN :is_priority THEN n.now
+                     WHEN s.is_priority AND s.requested_seq > s.synced_seq THEN s.due_at
+                     ELSE least(n.now + make_interval(secs => :quiet),
+                                coalesce(s.first_requested_at, n.now) + make_interval(secs => :max_wait)) END,
+       is_priority = s.is_priority OR :is_priority,
+       last_notification_at = CASE WHEN :is_push THEN n.now ELSE s.last_notification_at END
+  FROM target t, (SELECT app_now() AS now) n
+ WHERE s.calendar_id = t.calendar_id
+RETURNING s.calendar_id, s.requested_seq, t.opens OR :is_priority AS is_wake_due,
+          CASE WHEN s.not_before < 'infinity' THEN extract(epoch FROM greatest(s.due_at, s.not_before) - n.now) END
+          AS delay
+"""
+
+_CLAIM = """
+WITH claimed AS (
+    UPDATE sync_state s
+       SET lease_until = clock_timestamp() + make_interval(secs => :lease), fence = s.fence + 1,
+           first_requested_at = NULL, is_priority = false, last_attempted_sync_at = app_now()
+     WHERE s.calendar_id = (
+           SELECT calendar_id FROM sync_state
+            WHERE calendar_id = :id AND requested_seq > synced_seq AND due_at <= app_now()
+              AND not_before <= app_now() AND (lease_until IS NULL OR lease_until < clock_timestamp())
+              FOR UPDATE SKIP LOCKED)
+    RETURNING s.*
+)
+SELECT s.fence, s.requested_seq, s.cursor, s.cursor_version, s.window_start, s.window_end, s.suspect_code,
+       s.failure_count, s.due_at, s.anchor_due_at <= app_now() OR s.full_requested_seq > s.synced_seq AS is_full_due,
+       c.project_id, c.platform, c.platform_uuid, c.remote_calendar_id, c.account_subject, c.time_zone,
+       g.version, g.access_token_sealed, g.is_identity_due,
+       g.access_token_expires_at > app_now() + interval '5 minutes' AS is_token_fresh,
+       a.client_id, app_now() AS now
+  FROM claimed s
+  JOIN calendars c ON c.id = s.calendar_id AND c.deleted_at IS NULL
+  JOIN grants g ON g.calendar_id = c.id
+  JOIN oauth_apps a ON a.id = c.oauth_app_id
+"""
+
+_NOT_YET = """
+SELECT extract(epoch FROM greatest(due_at, not_before) - app_now())
+  FROM sync_state
+ WHERE calendar_id = :id AND requested_seq > synced_seq AND not_before < 'infinity'
+   AND (lease_until IS NULL OR lease_until < clock_timestamp())
+"""
+
+_DUE = """
+SELECT calendar_id FROM sync_state
+ WHERE requested_seq > synced_seq AND due_at <= app_now() AND not_before <= app_now()
+   AND (lease_until IS NULL OR lease_until < clock_timestamp())
+ ORDER BY due_at LIMIT :most
+"""
+
+_SWEEP = """
+WITH due AS (
+    SELECT s.calendar_id FROM sync_state s
+     WHERE (s.poll_due_at <= app_now() OR s.anchor_due_at <= app_now())
+       AND s.requested_seq = s.synced_seq AND s.not_before < 'infinity'
+     ORDER BY s.calendar_id LIMIT :most FOR UPDATE SKIP LOCKED
+)
+UPDATE sync_state s SET requested_seq = s.requested_seq + 1, due_at = app_now()
+  FROM due WHERE s.calendar_id = due.calendar_id
+"""
+
+_CHANNEL = """
+SELECT set_config('lock_timeout', :lock_timeout, true), token_hash, channel_key, resource_id
+  FROM push_channels WHERE id = :id AND state <> 'closed'
+"""
+
+_SERVED = """
+SELECT id FROM calendars WHERE channel_key = :key AND state = 'connected' AND deleted_at IS NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run one calendar until the lease ends, and all that the run needs to know."""
+
+    calendar_id: UUID
+    project_id: UUID
+    platform: Platform
+    platform_uuid: str | None
+    remote_calendar_id: str | None
+    account_subject: str | None
+    time_zone: str | None
+    client_id: str
+    fence: int
+    requested_seq: int
+    cursor: str | None
+    cursor_version: int
+    window: Window | None
+    is_full_due: bool
+    suspect_code: str | None
+    failure_count: int
+    due_at: datetime
+    now: datetime
+    grant_version: int
+    is_identity_due: bool
+    access_token_sealed: bytes | None
+    is_token_fresh: bool
+
+
+async def request_syncs(
+    rt: Runtime,
+    tx: Tx,
+    calendar_ids: Sequence[UUID],
+    *,
+    is_full: bool = False,
+    is_priority: bool = False,
+    is_push: bool = False,
+) -> dict[UUID, int]:
+    """Ask for a sync of each calendar; the requested_seq that will have served this request."""
+    rows = await tx.rows(
+        _REQUEST,
+        {
+            "ids": list(calendar_ids),
+            "is_full": is_full,
+            "is_priority": is_priority,
+            "is_push": is_push,
+            "quiet": rt.settings.sync_quiet_seconds,
+            "max_wait": rt.settings.sync_max_wait_seconds,
+        },
+    )
+    for row in rows:
+        if row.is_wake_due and row.delay is not None:
+            _wake_after_commit(rt, tx, row.calendar_id, float(row.delay))
+    return {row.calendar_id: row.requested_seq for row in rows}
+
+
+def _wake_after_commit(rt: Runtime, tx: Tx, calendar_id: UUID, delay: float) -> None:
+    tx.after_commit(lambda: rt.queue.wake_sync(calendar_id, max(0.0, delay)))
+
+
+async def accept_notification(rt: Runtime, notification: Notification) -> str:
+    """Judge an inbound push and make it durable: `accepted`, or why it was not (`created`, `unknown`, `forged`).
+
+    ProviderAway where that takes longer than a second: the provider comes again.
+    """
+    try:
+        async with asyncio.timeout(PUSH_SECONDS), rt.db.transaction() as tx:
+            return await _accept(rt, tx, notification)
+    except (TimeoutError, DBAPIError, InterfaceError, OSError) as exc:
+        log.warning("push.not_durable", error=type(exc).__name__)
+        raise ProviderAway("the notification could not be stored in time", headers={"Retry-After": "1"}) from exc
+
+
+async def _accept(rt: Runtime, tx: Tx, notification: Notification) -> str:
+    try:
+        channel_id = UUID(notification.channel_id)
+    except ValueError:
+        return "unknown"
+    lock_timeout = f"{int(PUSH_SECONDS * 1000)}ms"
+    channel = await tx.row(_CHANNEL, {"id": channel_id, "lock_timeout": lock_timeout})
+    if channel is None:
+        return "unknown"
+    if not same(channel.token_hash, hash_secret(notification.token)):
+        return "forged"
+    if channel.resource_id is None and notification.resource_id is not None:
+        await tx.execute(
+            "UPDATE push_channels SET resource_id = :resource WHERE id = :id AND resource_id IS NULL",
+            {"id": channel_id, "resource": notification.resource_id},
+        )
+    if notification.kind == "created":
+        return "created"
+    served = await tx.rows(_SERVED, {"key": channel.channel_key})
+    await request_syncs(rt, tx, [row.id for row in served], is_push=True)
+    return "accepted"
+
+
+async def claim(rt: Runtime, calendar_id: UUID) -> Claim | None:
+    """Take the calendar if it is due and free.
+
+    A job that comes too early sends itself ahead to the time it is due; one that meets a live lease just ends,
+    because the finishing run, or the sweep, wakes the row again.
+    """
+    async with rt.db.transaction() as tx:
+        row = await tx.row(_CLAIM, {"id": calendar_id, "lease": rt.settings.sync_lease_seconds})
+        if row is not None:
+            return _claim_of(calendar_id, row)
+        delay = await tx.scalar(_NOT_YET, {"id": calendar_id})
+        if delay is not None and delay < rt.settings.sync_lease_seconds:
+            _wake_after_commit(rt, tx, calendar_id, float(delay))
+        return None
+
+
+def _claim_of(calendar_id: UUID, row: "Row[tuple[object, ...]]") -> Claim:
+    window = Window(row.window_start, row.window_end) if row.window_start is not None else None
+    return Claim(
+        calendar_id=calendar_id,
+        project_id=row.project_id,
+        platform=row.platform,
+        platform_uuid=row.platform_uuid,
+        remote_calendar_id=row.remote_calendar_id,
+        account_subject=row.account_subject,
+        time_zone=row.time_zone,
+        client_id=row.client_id,
+        fence=row.fence,
+        requested_seq=row.requested_seq,
+        cursor=row.cursor,
+        cursor_version=row.cursor_version,
+        window=window,
+        is_full_due=row.is_full_due or window is None,
+        suspect_code=row.suspect_code,
+        failure_count=row.failure_count,
+        due_at=row.due_at,
+        now=row.now,
+        grant_version=row.version,
+        is_identity_due=row.is_identity_due,
+        access_token_sealed=row.access_token_sealed,
+        is_token_fresh=bool(row.is_token_fresh),
+    )
+
+
+@asynccontextmanager
+async def held(rt: Runtime, claim: Claim) -> AsyncIterator[None]:
+    """Keep the lease alive while the block runs; SyncSuperseded ends the block when the fence is no longer ours."""
+    lost = False
+    owner = asyncio.current_task()
+
+    async def renew() -> None:
+        nonlocal lost
+        while True:
+            await asyncio.sleep(rt.settings.sync_lease_seconds / 3)
+            try:
+                still_ours = await _renew(rt, claim)
+            except (DBAPIError, InterfaceError, OSError) as exc:
+                log.warning("sync.lease_not_renewed", calendar=str(claim.calendar_id), error=type(exc).__name__)
+                continue
+            if not still_ours:
+                lost = True
+                if owner is not None:
+                    owner.cancel()
+                return
+
+    keeper = asyncio.create_task(renew())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if lost and owner is not None and owner.uncancel() == 0:
+            raise SyncSuperseded("the lease was lost during the run") from None
+        raise
+    finally:
+        keeper.cancel()
+
+
+async def _renew(rt: Runtime, claim: Claim) -> bool:
+    async with rt.db.transaction() as tx:
+        touched = await tx.execute(
+            "UPDATE sync_state SET lease_until = clock_timestamp() + make_interval(secs => :lease)"
+            " WHERE calendar_id = :id AND fence = :fence",
+            {"id": claim.calendar_id, "fence": claim.fence, "lease": rt.settings.sync_lease_seconds},
+        )
+    return touched == 1
+
+
+async def release(rt: Runtime, claim: Claim) -> None:
+    """Give an unfinished claim back at once: a worker that stops must not cost a whole lease."""
+    async with rt.db.transaction() as tx:
+        touched = await tx.execute(
+            "UPDATE sync_state SET lease_until = NULL, due_at = least(due_at, app_now())"
+            " WHERE calendar_id = :id AND fence = :fence",
+            {"id": claim.calendar_id, "fence": claim.fence},
+        )
+        if touched:
+            _wake_after_commit(rt, tx, claim.calendar_id, 0)
+
+
+async def due_calendars(rt: Runtime, *, most: int) -> list[UUID]:
+    """Calendars that could be claimed now, longest due first: what the wake-ups lost."""
+    async with rt.db.reading() as tx:
+        return [row.calendar_id for row in await tx.rows(_DUE, {"most": most})]
+
+
+async def sweep(rt: Runtime, *, most: int = 500) -> int:
+    """Request a sync for calendars whose poll, audit or window roll is due; how many."""
+    async with rt.db.transaction() as tx:
+        return await tx.execute(_SWEEP, {"most": most})

@@ -1,0 +1,258 @@
+"""Push channels: opened, joined, renewed with overlap, closed.
+
+A channel belongs to (provider, client id, account, remote calendar), not to one of our rows: all rows with its key
+share it, and whoever goes last closes it. Its row is committed before the provider is asked, because the first
+notification may overtake the answer; a call whose answer is lost leaves a `retiring` row that learns its resource id
+from a notification and is stopped then, or dies with its expiry. Every opening asks for one more sync of each row it
+serves, so that nothing falls between the listing and the channel.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from app import scheduling
+from app.crypto import hash_secret, new_channel_token
+from app.db import Tx
+from app.errors import ChannelRefused, ProviderError, SyncSuperseded
+from app.grants import GrantTokens, access_for
+from app.ids import new_id
+from app.providers.base import Access, Channel, ChannelRequest, Platform
+from app.runtime import Runtime
+from app.telemetry import CHANNELS, log
+
+CHANNEL_SECONDS = 7 * 86_400.0
+"""Life that is asked for; the provider may grant less. Renewal comes at half of what it granted."""
+_LOST_AFTER = timedelta(minutes=2)
+_OVERLAP = timedelta(minutes=1)
+_RETRY_SECONDS = 60.0
+_RETRY_MOST_SECONDS = 6 * 3600.0
+
+_RESERVE = """
+WITH lost AS (
+    UPDATE push_channels SET state = 'retiring', stop_not_before = app_now()
+     WHERE channel_key = (SELECT channel_key FROM calendars WHERE id = :calendar) AND state = 'creating'
+       AND created_at < app_now() - CAST(:lost_after AS interval)
+    RETURNING id
+)
+INSERT INTO push_channels (id, channel_key, calendar_id, token_hash, state, created_at)
+SELECT :id, c.channel_key, c.id, :token_hash, 'creating', app_now()
+  FROM calendars c JOIN sync_state s ON s.calendar_id = c.id
+ WHERE c.id = :calendar AND c.state = 'connected' AND c.deleted_at IS NULL AND c.channel_key IS NOT NULL
+   AND s.watch_not_before <= app_now()
+   AND NOT EXISTS (SELECT FROM push_channels p WHERE p.channel_key = c.channel_key AND (
+         (p.state = 'active' AND p.renew_at > app_now() AND p.expires_at > app_now())
+         OR (p.state = 'creating' AND p.created_at >= app_now() - CAST(:lost_after AS interval))))
+   AND NOT EXISTS (SELECT FROM lost)
+ON CONFLICT DO NOTHING
+RETURNING channel_key
+"""
+
+_GRANT = """
+SELECT c.id AS calendar_id, c.platform, c.remote_calendar_id, c.account_subject, a.client_id, g.version,
+       g.access_token_sealed, g.access_token_expires_at > app_now() + interval '5 minutes' AS is_fresh
+  FROM calendars c JOIN grants g ON g.calendar_id = c.id JOIN oauth_apps a ON a.id = c.oauth_app_id
+"""
+
+_ACTIVATE = """
+WITH old AS (
+    UPDATE push_channels SET state = 'retiring', stop_not_before = app_now() + CAST(:overlap AS interval)
+     WHERE channel_key = :key AND state = 'active' RETURNING id
+)
+SELECT count(*) FROM old
+"""
+
+_ACTIVE = """
+UPDATE push_channels
+   SET state = 'active', resource_id = :resource, expires_at = :expires,
+       renew_at = app_now() + (CAST(:expires AS timestamptz) - app_now()) / 2
+ WHERE id = :id AND state = 'creating'
+"""
+
+_REFUSED = """
+UPDATE sync_state SET watch_failure_count = watch_failure_count + 1,
+       watch_not_before = CASE WHEN :is_permanent THEN 'infinity'
+           ELSE app_now() + make_interval(secs => least(:most, :base * power(2, least(watch_failure_count, 20)))) END
+ WHERE calendar_id = :calendar
+"""
+
+_WANTING = """
+SELECT c.id FROM calendars c JOIN sync_state s ON s.calendar_id = c.id
+ WHERE c.state = 'connected' AND c.deleted_at IS NULL AND c.channel_key IS NOT NULL
+   AND s.watch_not_before <= app_now() AND s.last_successful_sync_at IS NOT NULL
+   AND NOT EXISTS (SELECT FROM push_channels p WHERE p.channel_key = c.channel_key AND p.state = 'active'
+                     AND p.renew_at > app_now() AND p.expires_at > app_now())
+ ORDER BY c.id LIMIT :most
+"""
+
+_STOPPABLE = """
+UPDATE push_channels SET stop_not_before = app_now() + interval '5 minutes'
+ WHERE id IN (SELECT id FROM push_channels WHERE state = 'retiring' AND resource_id IS NOT NULL
+                 AND stop_not_before <= app_now() ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED)
+RETURNING id, channel_key, resource_id
+"""
+
+_EXPIRED = """
+UPDATE push_channels SET state = 'closed'
+ WHERE (state IN ('active', 'retiring') AND expires_at < app_now())
+    OR (state = 'retiring' AND expires_at IS NULL AND created_at < app_now() - interval '31 days')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Keyholder:
+    """A calendar row whose grant can act for a channel."""
+
+    calendar_id: UUID
+    platform: Platform
+    remote_calendar_id: str
+    access: Access
+
+
+async def ensure(rt: Runtime, calendar_id: UUID) -> str:
+    """See that this calendar has a live channel: `opened`, `joined` (there is one, or one is being made), `refused`."""
+    if rt.settings.public_url is None:
+        return "refused"
+    channel_id, token = new_id(), new_channel_token()
+    async with rt.db.transaction() as tx:
+        key = await tx.scalar(
+            _RESERVE,
+            {
+                "calendar": calendar_id,
+                "id": channel_id,
+                "token_hash": hash_secret(token),
+                "lost_after": _LOST_AFTER,
+            },
+        )
+        holder = await _holder(rt, tx, "WHERE c.id = :id", {"id": calendar_id}) if key is not None else None
+    if key is None or holder is None:
+        return "joined"
+    provider = rt.providers[holder.platform]
+    request = ChannelRequest(
+        id=str(channel_id),
+        token=token,
+        address=f"{rt.settings.public_url}/push/{holder.platform}",
+        lives_for=CHANNEL_SECONDS,
+    )
+    try:
+        channel = await provider.open_channel(holder.access, holder.remote_calendar_id, request)
+    except (ProviderError, SyncSuperseded) as exc:
+        await _not_opened(rt, channel_id, calendar_id, exc)
+        CHANNELS.labels(holder.platform, "refused").inc()
+        return "refused"
+    await _opened(rt, channel_id, key, channel)
+    CHANNELS.labels(holder.platform, "opened").inc()
+    log.info("channel.opened", calendar=str(calendar_id), channel=str(channel_id))
+    return "opened"
+
+
+async def _opened(rt: Runtime, channel_id: UUID, key: bytes, channel: Channel) -> None:
+    """Make the new channel current, retire the one it replaces, and look once more at every row it serves."""
+    async with rt.db.transaction() as tx:
+        await tx.scalar(_ACTIVATE, {"key": key, "overlap": _OVERLAP})
+        params = {"id": channel_id, "resource": channel.resource_id, "expires": channel.expires_at}
+        await tx.execute(_ACTIVE, params)
+        served = await tx.rows(
+            "SELECT id FROM calendars WHERE channel_key = :key AND state = 'connected' AND deleted_at IS NULL",
+            {"key": key},
+        )
+        ids = [row.id for row in served]
+        await scheduling.request_syncs(rt, tx, ids)
+        await tx.execute(
+            "UPDATE sync_state SET watch_failure_count = 0 WHERE calendar_id = ANY(:ids) AND watch_failure_count > 0",
+            {"ids": ids},
+        )
+
+
+async def _not_opened(rt: Runtime, channel_id: UUID, calendar_id: UUID, error: Exception) -> None:
+    """Remember the refusal. Without a clear no, the provider may have made the channel: its row stays recognisable."""
+    is_clear = isinstance(error, ChannelRefused)
+    async with rt.db.transaction() as tx:
+        await tx.execute(
+            "UPDATE push_channels SET state = :state, stop_not_before = app_now()"
+            " WHERE id = :id AND state = 'creating'",
+            {"id": channel_id, "state": "closed" if is_clear else "retiring"},
+        )
+        await tx.execute(
+            _REFUSED,
+            {
+                "calendar": calendar_id,
+                "is_permanent": isinstance(error, ChannelRefused) and error.permanent,
+                "base": _RETRY_SECONDS,
+                "most": _RETRY_MOST_SECONDS,
+            },
+        )
+    log.warning("channel.refused", calendar=str(calendar_id), error=type(error).__name__)
+
+
+async def _holder(rt: Runtime, tx: Tx, where: str, params: dict[str, Any]) -> _Keyholder | None:
+    row = await tx.row(f"{_GRANT} {where}", params)
+    return None if row is None else _keyholder(rt, row)
+
+
+def _keyholder(rt: Runtime, row: Row[Any]) -> _Keyholder:
+    tokens = GrantTokens(
+        rt, row.calendar_id, sealed=row.access_token_sealed, is_fresh=bool(row.is_fresh), version=row.version
+    )
+    access = access_for(tokens, client_id=row.client_id, subject=row.account_subject, calendar_id=row.calendar_id)
+    return _Keyholder(row.calendar_id, row.platform, row.remote_calendar_id, access)
+
+
+async def sweep(rt: Runtime, *, most: int = 50) -> int:
+    """Open what is missing or due for renewal, stop what was replaced, forget what has expired; how many calls."""
+    async with rt.db.transaction() as tx:
+        await tx.execute(_EXPIRED)
+        wanting = [row.id for row in await tx.rows(_WANTING, {"most": most})] if rt.settings.public_url else []
+        stoppable = await tx.rows(_STOPPABLE, {"most": most})
+    for calendar_id in wanting:
+        await ensure(rt, calendar_id)
+    for row in stoppable:
+        await _stop(rt, row.id, row.channel_key, row.resource_id)
+    return len(wanting) + len(stoppable)
+
+
+async def _stop(rt: Runtime, channel_id: UUID, key: bytes, resource_id: str) -> bool:
+    """Stop one channel with the grant of any row of its key that still works."""
+    async with rt.db.reading() as tx:
+        rows = await tx.rows(
+            f"{_GRANT} WHERE c.channel_key = :key ORDER BY c.state, c.deleted_at IS NOT NULL, c.id LIMIT 5",
+            {"key": key},
+        )
+    for row in rows:
+        holder = _keyholder(rt, row)
+        try:
+            await rt.providers[holder.platform].close_channel(holder.access, str(channel_id), resource_id)
+        except (ProviderError, SyncSuperseded) as exc:
+            log.info("channel.not_stopped", channel=str(channel_id), error=type(exc).__name__)
+            continue
+        await _closed(rt, [channel_id])
+        CHANNELS.labels(holder.platform, "stopped").inc()
+        return True
+    return False
+
+
+async def _closed(rt: Runtime, channel_ids: Sequence[UUID]) -> None:
+    async with rt.db.transaction() as tx:
+        await tx.execute("UPDATE push_channels SET state = 'closed' WHERE id = ANY(:ids)", {"ids": list(channel_ids)})
+
+
+async def leave(rt: Runtime, calendar_id: UUID) -> bool:
+    """Stop the channels of a deleted calendar unless another row uses them. Whether nothing is left to stop."""
+    async with rt.db.transaction() as tx:
+        rows = await tx.rows(
+            "UPDATE push_channels p SET state = 'retiring', stop_not_before = app_now() + interval '5 minutes'"
+            " FROM calendars c WHERE c.id = :id AND p.channel_key = c.channel_key AND p.state <> 'closed'"
+            " AND NOT EXISTS (SELECT FROM calendars o WHERE o.channel_key = c.channel_key AND o.id <> c.id"
+            "                   AND o.deleted_at IS NULL AND o.state = 'connected')"
+            " RETURNING p.id, p.channel_key, p.resource_id",
+            {"id": calendar_id},
+        )
+    done = True
+    for row in rows:
+        if row.resource_id is not None:
+            done = await _stop(rt, row.id, row.channel_key, row.resource_id) and done
+    return done

@@ -1,0 +1,158 @@
+"""What a failed run means for its calendar: the one place that decides it.
+
+Only the provider's word that this user's access is over disconnects: a revoked grant at once, a missing calendar or
+lost access once it was confirmed by a second run. Everything else (our own secret, a quota, an outage, an odd payload)
+backs off and keeps the calendar connected. A failure counts only under the run's own fence and against the grant
+version that it used: a newer grant turns it into a plain re-run.
+"""
+
+import random
+from typing import Any
+
+import orjson
+
+from app.db import Tx
+from app.errors import (
+    AccessLost,
+    CalendarGone,
+    GrantRevoked,
+    OAuthAppBroken,
+    ProviderContract,
+    ProviderError,
+    ProviderThrottled,
+    SyncSuperseded,
+)
+from app.ids import new_id
+from app.runtime import Runtime
+from app.scheduling import Claim
+from app.telemetry import log
+from app.webhooks import payloads
+from app.webhooks.outbox import NewMessage, publish
+
+_CONFIRM_SECONDS = 60.0
+_APP_BROKEN_SECONDS = 60.0
+
+_BACK_OFF = """
+UPDATE sync_state s
+   SET lease_until = NULL, failure_count = s.failure_count + 1, failure_code = :code,
+       failing_since = coalesce(s.failing_since, app_now()),
+       suspect_code = CAST(:suspect AS text), is_deferral = :is_deferral AND g.version = :version,
+       not_before = CASE WHEN g.version = :version THEN app_now() + make_interval(secs => :seconds)
+                         ELSE '-infinity' END,
+       due_at = CASE WHEN g.version = :version THEN s.due_at ELSE app_now() END
+  FROM grants g
+ WHERE s.calendar_id = :id AND s.fence = :fence AND g.calendar_id = s.calendar_id
+RETURNING g.version = :version AS is_counted
+"""
+
+_LOCK = """
+SELECT c.state, c.metadata, c.deduplication_key, c.deleted_at, g.version, s.fence, s.last_successful_sync_at,
+       s.last_attempted_sync_at, app_now() AS now
+  FROM calendars c JOIN grants g ON g.calendar_id = c.id JOIN sync_state s ON s.calendar_id = c.id
+ WHERE c.id = :id FOR NO KEY UPDATE OF c
+"""
+
+_DISCONNECT = """
+UPDATE calendars SET state = 'disconnected', failure = CAST(:failure AS jsonb), is_greeting_due = true,
+                     updated_at = app_now() WHERE id = :id
+"""
+
+_STOP = """
+UPDATE sync_state SET lease_until = NULL, not_before = 'infinity', is_deferral = false,
+       failure_count = failure_count + 1, failure_code = :code, failing_since = coalesce(failing_since, app_now()), suspect_code = NULL
+ WHERE calendar_id = :id AND fence = :fence
+"""
+
+
+async def settle(rt: Runtime, claim: Claim, error: ProviderError, *, grant_version: int) -> str:
+    """Record a failed run; `failed`, `disconnected` or `superseded`. `grant_version` is the one that was used."""
+    log.warning("sync.failed", calendar=str(claim.calendar_id), code=error.code, failures=claim.failure_count + 1)
+    try:
+        if isinstance(error, GrantRevoked):
+            return await _disconnect(rt, claim, error.reason, error.error, error.detail, version=grant_version)
+        if isinstance(error, CalendarGone | AccessLost) and claim.suspect_code == error.code:
+            return await _disconnect(rt, claim, error.code, error.code, error.detail, version=grant_version)
+        return await _back_off(rt, claim, error, version=grant_version)
+    except SyncSuperseded:
+        return "superseded"
+
+
+async def _back_off(rt: Runtime, claim: Claim, error: ProviderError, *, version: int) -> str:
+    suspect = error.code if isinstance(error, CalendarGone | AccessLost) else None
+    code = "too_large" if isinstance(error, ProviderContract) and error.detail == "too_large" else error.code
+    seconds = _wait(rt, claim, error)
+    async with rt.db.transaction() as tx:
+        row = await tx.row(
+            _BACK_OFF,
+            {
+                "id": claim.calendar_id,
+                "fence": claim.fence,
+                "version": version,
+                "code": code,
+                "suspect": suspect,
+                "is_deferral": isinstance(error, ProviderThrottled) and error.after is not None,
+                "seconds": seconds,
+            },
+        )
+        if row is None:
+            return "superseded"
+        delay = seconds if row.is_counted else 0.0
+        tx.after_commit(lambda: rt.queue.wake_sync(claim.calendar_id, delay))
+    return "failed"
+
+
+def _wait(rt: Runtime, claim: Claim, error: ProviderError) -> float:
+    """Seconds until the next try: what the provider asked for, exactly; else exponential with full jitter."""
+    if isinstance(error, ProviderThrottled) and error.after is not None:
+        return max(0.0, error.after)
+    if isinstance(error, CalendarGone | AccessLost):
+        return _CONFIRM_SECONDS
+    most = min(rt.settings.retry_max_seconds, rt.settings.retry_base_seconds * 2.0 ** min(claim.failure_count, 20))
+    least = _APP_BROKEN_SECONDS if isinstance(error, OAuthAppBroken) else rt.settings.retry_base_seconds / 2
+    return random.uniform(min(least, most), max(least, most))  # noqa: S311 - spreads load, guards nothing
+
+
+async def _disconnect(rt: Runtime, claim: Claim, code: str, error: str, message: str, *, version: int) -> str:
+    async with rt.db.transaction() as tx:
+        row = await tx.row(_LOCK, {"id": claim.calendar_id})
+        if row is None or row.deleted_at is not None or row.fence != claim.fence:
+            return "superseded"
+        if row.version != version:
+            await _run_again(rt, tx, claim)
+            return "superseded"
+        failure = {
+            "code": code,
+            "error": error,
+            "message": message,
+            "timestamp": row.now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        }
+        await tx.execute(_DISCONNECT, {"id": claim.calendar_id, "failure": orjson.dumps(failure).decode()})
+        if row.state == "connected":
+            await _announce(rt, tx, claim, row, failure)
+        if not await tx.execute(_STOP, {"id": claim.calendar_id, "fence": claim.fence, "code": code}):
+            raise SyncSuperseded
+    return "disconnected"
+
+
+async def _run_again(rt: Runtime, tx: Tx, claim: Claim) -> None:
+    await tx.execute(
+        "UPDATE sync_state SET lease_until = NULL, not_before = '-infinity', due_at = app_now()"
+        " WHERE calendar_id = :id AND fence = :fence",
+        {"id": claim.calendar_id, "fence": claim.fence},
+    )
+    tx.after_commit(lambda: rt.queue.wake_sync(claim.calendar_id, 0))
+
+
+async def _announce(rt: Runtime, tx: Tx, claim: Claim, row: Any, failure: dict[str, str]) -> None:
+    message_id = new_id()
+    payload = payloads.state_change(
+        message_id,
+        at=row.now,
+        calendar=payloads.MessageCalendar(claim.calendar_id, row.deduplication_key, row.metadata),
+        connection=payloads.Connection(
+            "disconnected", failure, row.last_successful_sync_at, row.last_attempted_sync_at
+        ),
+        previous_state=row.state,
+    )
+    message = NewMessage(message_id, claim.project_id, claim.calendar_id, "calendar.state_change", payload)
+    await publish(tx, rt.queue, [message])

@@ -1,0 +1,310 @@
+"""A round's changes as rows: set-based reads and writes of one calendar, whatever the number of events.
+
+Every function takes the transaction of the run. The calendar's row is locked first and serialises its writers;
+`finish`, the compare-and-swap on fence and cursor, is the last statement and the only one that touches `sync_state`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import ARRAY, Row, Uuid, any_, bindparam, select
+
+from app.db import Tx
+from app.ids import new_ids
+from app.models import calendar_events
+from app.providers.base import Item, Parked, Tombstone, Window
+from app.scheduling import Claim
+from app.sync.changes import Change, StoredRow
+
+_LOCK = """
+SELECT c.state, c.failure, c.metadata, c.deduplication_key, c.last_change_seq, c.last_event_updated_at, c.name,
+       c.email, c.time_zone, c.remote_calendar_id, c.account_subject, c.channel_key, c.is_greeting_due, c.deleted_at,
+       s.fence, s.cursor_version, app_now() AS now,
+       EXISTS (SELECT FROM parked_items p WHERE p.calendar_id = c.id) AS has_parked
+  FROM calendars c JOIN sync_state s ON s.calendar_id = c.id
+ WHERE c.id = :id
+   FOR NO KEY UPDATE OF c
+"""
+
+_TOUCHED = """
+SELECT id, platform_uuid, series_id, content_hash, is_deleted, deletion_kind, start_time, end_time
+  FROM calendar_events
+ WHERE calendar_id = :id
+   AND (platform_uuid = ANY(:ids) OR (series_id = ANY(:gone) AND NOT is_deleted))
+"""
+
+_WINDOW_ROWS = """
+UNION
+SELECT id, platform_uuid, series_id, content_hash, is_deleted, deletion_kind, start_time, end_time
+  FROM calendar_events
+ WHERE calendar_id = :id AND NOT is_deleted AND end_time > :window_start AND start_time < :window_end
+"""
+
+_COLUMNS: tuple[tuple[str, str], ...] = (
+    ("id", "uuid"),
+    ("platform_uuid", "text"),
+    ("ical_uid", "text"),
+    ("name", "text"),
+    ("description", "text"),
+    ("location", "text"),
+    ("start_time", "timestamptz"),
+    ("end_time", "timestamptz"),
+    ("is_all_day", "bool"),
+    ("start_date", "date"),
+    ("end_date", "date"),
+    ("time_zone", "text"),
+    ("status", "text"),
+    ("is_deleted", "bool"),
+    ("deletion_kind", "text"),
+    ("visibility", "text"),
+    ("transparency", "text"),
+    ("event_type", "text"),
+    ("organizer", "jsonb"),
+    ("creator", "jsonb"),
+    ("attendees", "jsonb"),
+    ("own_response_status", "text"),
+    ("series_id", "text"),
+    ("original_start_time", "timestamptz"),
+    ("is_exception", "bool"),
+    ("meeting_url", "text"),
+    ("meeting_platform", "text"),
+    ("meeting_candidates", "jsonb"),
+    ("html_link", "text"),
+    ("change_seq", "bigint"),
+    ("raw", "text"),
+    ("is_raw_truncated", "bool"),
+    ("content_hash", "bytea"),
+)
+"""Columns that an upsert writes, in order; `jsonb` ones travel as text."""
+
+_OLD_COLUMNS = [calendar_events.c[name] for name, _ in _COLUMNS if name not in {"raw", "content_hash"}]
+
+
+def _upsert() -> str:
+    names = [name for name, _ in _COLUMNS]
+    arrays = ", ".join(f"CAST(:{name} AS {'text' if kind == 'jsonb' else kind}[])" for name, kind in _COLUMNS)
+    values = ", ".join(f"v.{name}::jsonb" if kind == "jsonb" else f"v.{name}" for name, kind in _COLUMNS)
+    updates = ", ".join(f"{name} = excluded.{name}" for name in names if name not in {"id", "platform_uuid"})
+    return f"""
+WITH stamp AS MATERIALIZED (
+    SELECT greatest(clock_timestamp(), CAST(:last AS timestamptz) + interval '1 microsecond') AS at
+), written AS (
+    INSERT INTO calendar_events (project_id, calendar_id, created_at, updated_at, {", ".join(names)})
+    SELECT :project, :calendar, stamp.at, stamp.at, {values}
+      FROM stamp, unnest({arrays}) AS v({", ".join(names)})
+    ON CONFLICT (calendar_id, platform_uuid) DO UPDATE SET updated_at = excluded.updated_at, {updates}
+)
+SELECT at FROM stamp
+"""  # noqa: S608 - column names are the constants above
+
+
+_UPSERT = _upsert()
+
+_DELETE = """
+WITH stamp AS MATERIALIZED (
+    SELECT coalesce(CAST(:at AS timestamptz),
+                    greatest(clock_timestamp(), CAST(:last AS timestamptz) + interval '1 microsecond')) AS at
+), written AS (
+    UPDATE calendar_events e
+       SET is_deleted = true, deletion_kind = NULL, change_seq = v.change_seq, updated_at = stamp.at
+      FROM stamp, unnest(CAST(:ids AS uuid[]), CAST(:seqs AS bigint[])) AS v(id, change_seq)
+     WHERE e.id = v.id
+)
+SELECT at FROM stamp
+"""
+
+_FINISH = """
+UPDATE sync_state
+   SET cursor = :cursor, cursor_version = cursor_version + 1, window_start = :window_start, window_end = :window_end,
+       synced_seq = greatest(synced_seq, :seq), lease_until = NULL, not_before = '-infinity', is_deferral = false,
+       failure_count = 0, failure_code = NULL, failing_since = NULL, suspect_code = NULL,
+       last_successful_sync_at = app_now(),
+       anchor_due_at = coalesce(CAST(:anchor_due_at AS timestamptz), anchor_due_at),
+       poll_due_at = app_now() + make_interval(secs => :jitter * CASE WHEN EXISTS (
+           SELECT FROM push_channels p
+            WHERE p.channel_key = :channel_key AND p.state = 'active' AND p.expires_at > app_now())
+           THEN CAST(:audit AS float8) ELSE CAST(:poll AS float8) END)
+ WHERE calendar_id = :id AND fence = :fence AND cursor_version = :cursor_version
+RETURNING requested_seq > synced_seq AS is_again,
+          extract(epoch FROM due_at - app_now()) AS delay,
+          watch_not_before <= app_now() AND NOT EXISTS (
+              SELECT FROM push_channels p
+               WHERE p.channel_key = :channel_key AND p.state = 'active' AND p.expires_at > app_now())
+          AS is_channel_missing
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What the compare-and-swap left behind: whether a later request waits, and for how long (seconds)."""
+
+    is_again: bool
+    delay: float
+    is_channel_missing: bool
+
+
+async def lock(tx: Tx, claim: Claim) -> Row[Any] | None:
+    """The calendar's row, locked against other writers of this calendar; None where the run lost its right to write.
+
+    The fence is read without a lock: a push never waits for an apply. `finish` decides for good.
+    """
+    row = await tx.row(_LOCK, {"id": claim.calendar_id})
+    if row is None or row.deleted_at is not None:
+        return None
+    if row.fence != claim.fence or row.cursor_version != claim.cursor_version:
+        return None
+    return row
+
+
+async def rows_touched(
+    tx: Tx, claim: Claim, items: Mapping[str, Item], *, window: Window, is_full: bool
+) -> list[StoredRow]:
+    """Stored rows that a round names, and for a full one all live rows of the window."""
+    if not items and not is_full:
+        return []
+    params: dict[str, Any] = {
+        "id": claim.calendar_id,
+        "ids": list(items),
+        "gone": [key for key, item in items.items() if isinstance(item, Tombstone)],
+    }
+    query = _TOUCHED
+    if is_full:
+        query += _WINDOW_ROWS
+        params |= {"window_start": window.start_at, "window_end": window.end_at}
+    return [
+        StoredRow(
+            id=row.id,
+            platform_uuid=row.platform_uuid,
+            series_id=row.series_id,
+            content_hash=row.content_hash,
+            is_deleted=row.is_deleted,
+            deletion_kind=row.deletion_kind,
+            start_time=row.start_time,
+            end_time=row.end_time,
+        )
+        for row in await tx.rows(query, params)
+    ]
+
+
+async def old_values(tx: Tx, ids: Sequence[UUID]) -> dict[UUID, Mapping[str, Any]]:
+    """The visible columns of rows about to change, for the message's `fields`."""
+    if not ids:
+        return {}
+    query = select(*_OLD_COLUMNS).where(calendar_events.c.id == any_(bindparam("ids", type_=ARRAY(Uuid))))
+    names = [column.name for column in _OLD_COLUMNS]
+    return {row.id: dict(zip(names, row, strict=True)) for row in await tx.rows(query, {"ids": list(ids)})}
+
+
+async def apply(
+    tx: Tx, claim: Claim, changes: Sequence[Change], *, first_seq: int, last: datetime | None
+) -> tuple[datetime | None, list[UUID]]:
+    """Write the changes with sequence numbers from `first_seq` on.
+
+    The one `updated_at` they all got, and the events' ids in the order of `changes`.
+    """
+    ids = [change.row.id if change.row is not None else None for change in changes]
+    fresh = iter(new_ids(sum(1 for id_ in ids if id_ is None)))
+    event_ids = [id_ if id_ is not None else next(fresh) for id_ in ids]
+    numbered = list(zip(changes, event_ids, range(first_seq, first_seq + len(changes)), strict=True))
+    at: datetime | None = None
+    written = [(c, i, n) for c, i, n in numbered if c.event is not None]
+    if written:
+        params = _arrays(written)
+        params |= {"last": last, "project": claim.project_id, "calendar": claim.calendar_id}
+        at = await tx.scalar(_UPSERT, params)
+    removed = [(i, n) for c, i, n in numbered if c.event is None]
+    if removed:
+        params = {"ids": [i for i, _ in removed], "seqs": [n for _, n in removed], "last": last, "at": at}
+        at = await tx.scalar(_DELETE, params)
+    return at, event_ids
+
+
+def _arrays(written: Iterable[tuple[Change, UUID, int]]) -> dict[str, Any]:
+    columns: dict[str, list[Any]] = {name: [] for name, _ in _COLUMNS}
+    plain = [
+        name
+        for name, kind in _COLUMNS
+        if kind != "jsonb"
+        and name not in {"id", "is_deleted", "deletion_kind", "change_seq", "raw", "is_raw_truncated", "content_hash"}
+    ]
+    for change, event_id, seq in written:
+        event = change.event
+        if event is None:
+            continue
+        for name in plain:
+            columns[name].append(getattr(event, name))
+        is_deleted = change.change == "deleted"
+        columns["id"].append(event_id)
+        columns["is_deleted"].append(is_deleted)
+        columns["deletion_kind"].append("left_window" if is_deleted else None)
+        columns["organizer"].append(_json(event.organizer) if event.organizer else None)
+        columns["creator"].append(_json(event.creator) if event.creator else None)
+        columns["attendees"].append(_json(event.attendees))
+        columns["meeting_candidates"].append(_json(event.meeting_candidates))
+        columns["change_seq"].append(seq)
+        columns["raw"].append(event.raw)
+        columns["is_raw_truncated"].append(event.raw is None)
+        columns["content_hash"].append(change.content_hash)
+    return dict(columns)
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+async def park(tx: Tx, claim: Claim, items: Mapping[str, Item], parked: Sequence[Parked], *, is_full: bool) -> None:
+    """Keep what could not be parsed with its reason; forget what has been parsed, or is gone, since."""
+    still = [item.platform_uuid for item in parked]
+    await tx.execute(
+        "DELETE FROM parked_items WHERE calendar_id = :id AND NOT platform_uuid = ANY(:still)"
+        " AND (:is_full OR platform_uuid = ANY(:seen))",
+        {"id": claim.calendar_id, "still": still, "seen": list(items), "is_full": is_full},
+    )
+    if parked:
+        await tx.execute(
+            "INSERT INTO parked_items (calendar_id, platform_uuid, reason, raw, seen_at)"
+            " SELECT :id, v.*, app_now() FROM unnest(CAST(:ids AS text[]), CAST(:reasons AS text[]),"
+            " CAST(:raws AS text[])) AS v ON CONFLICT (calendar_id, platform_uuid) DO UPDATE"
+            " SET reason = excluded.reason, raw = excluded.raw, seen_at = excluded.seen_at",
+            {
+                "id": claim.calendar_id,
+                "ids": still,
+                "reasons": [item.reason for item in parked],
+                "raws": [item.raw for item in parked],
+            },
+        )
+
+
+async def finish(
+    tx: Tx,
+    claim: Claim,
+    *,
+    cursor: str | None,
+    window: Window,
+    anchor_due_at: datetime | None,
+    channel_key: bytes | None,
+    intervals: Mapping[str, float],
+) -> Finished | None:
+    """The last statement: cursor and synced_seq move only if fence and cursor version are still ours; else None."""
+    row = await tx.row(
+        _FINISH,
+        {
+            "id": claim.calendar_id,
+            "fence": claim.fence,
+            "cursor_version": claim.cursor_version,
+            "seq": claim.requested_seq,
+            "cursor": cursor,
+            "window_start": window.start_at,
+            "window_end": window.end_at,
+            "anchor_due_at": anchor_due_at,
+            "channel_key": channel_key,
+            **intervals,
+        },
+    )
+    if row is None:
+        return None
+    return Finished(is_again=row.is_again, delay=float(row.delay), is_channel_missing=row.is_channel_missing)

@@ -1,0 +1,125 @@
+"""What operators see: JSON logs with ids, Prometheus metrics without.
+
+A log line is a constant dotted name plus ids, numbers and codes. Never a token, a title, an attendee, an address or a
+body. Metrics carry no ids as labels.
+"""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from app.settings import Settings
+
+REGISTRY = CollectorRegistry()
+
+REQUESTS = Histogram(
+    "punctual_http_request_seconds",
+    "Time to answer an API request, by route template",
+    ["method", "route", "status"],
+    registry=REGISTRY,
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+PUSHES = Counter("punctual_pushes_total", "Inbound notifications", ["platform", "outcome"], registry=REGISTRY)
+RUNS = Counter("punctual_sync_runs_total", "Finished sync runs", ["platform", "kind", "outcome"], registry=REGISTRY)
+RUN_SECONDS = Histogram(
+    "punctual_sync_run_seconds",
+    "Duration of sync runs",
+    ["platform", "kind"],
+    registry=REGISTRY,
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+)
+SYNC_LAG = Histogram(
+    "punctual_sync_lag_seconds",
+    "From the moment a sync was due to its commit",
+    ["platform"],
+    registry=REGISTRY,
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
+)
+CHANGES = Counter("punctual_event_changes_total", "Changes committed", ["platform", "change"], registry=REGISTRY)
+PARKED = Counter("punctual_parked_items_total", "Items that could not be parsed", ["platform"], registry=REGISTRY)
+PROVIDER_REQUESTS = Counter(
+    "punctual_provider_requests_total",
+    "Requests to providers",
+    ["platform", "operation", "outcome"],
+    registry=REGISTRY,
+)
+CHANNELS = Counter(
+    "punctual_push_channels_total", "Push channel operations", ["platform", "outcome"], registry=REGISTRY
+)
+DELIVERIES = Counter("punctual_delivery_attempts_total", "Webhook attempts", ["trigger", "outcome"], registry=REGISTRY)
+DELIVERY_LAG = Histogram(
+    "punctual_delivery_lag_seconds",
+    "From commit to the first successful answer",
+    ["trigger"],
+    registry=REGISTRY,
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3600),
+)
+BACKLOG = Gauge("punctual_backlog", "Rows that are due now", ["kind"], registry=REGISTRY)
+OLDEST_DUE = Gauge("punctual_oldest_due_seconds", "Age of the oldest due row", ["kind"], registry=REGISTRY)
+REDIS_FAILURES = Counter(
+    "punctual_redis_failures_total", "Redis was needed and did not answer", ["use"], registry=REGISTRY
+)
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("punctual")
+
+_SECRETS = (
+    "token",
+    "secret",
+    "authorization",
+    "password",
+    "body",
+    "payload",
+    "email",
+    "name",
+    "title",
+    "url",
+)
+
+
+def _drop_secrets(_: object, __: str, fields: "structlog.typing.EventDict") -> "structlog.typing.EventDict":
+    for key in fields:
+        if key.startswith(_SECRETS) or key.endswith(_SECRETS):
+            fields[key] = "[removed]"
+    return fields
+
+
+def configure_logging(settings: Settings) -> None:
+    """JSON lines on stderr; libraries that would print addresses or tokens are held at WARNING."""
+    timestamper = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    shared: list[Any] = [structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level, timestamper]
+    structlog.configure(
+        processors=[
+            *shared,
+            _drop_secrets,
+            structlog.processors.format_exc_info,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    for name in ("httpx", "httpcore", "aiohttp", "asyncio", "arq", "uvicorn.access", "sqlalchemy.engine"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def serve_metrics(settings: Settings) -> None:
+    """Answer Prometheus on METRICS_BIND (`host:port`) from a thread of its own; nothing where it is unset."""
+    if settings.metrics_bind:
+        host, _, port = settings.metrics_bind.rpartition(":")
+        start_http_server(int(port), addr=host or "127.0.0.1", registry=REGISTRY)

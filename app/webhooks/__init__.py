@@ -1,0 +1,1 @@
+"""Outgoing messages: published with the change, delivered at least once."""

@@ -1,0 +1,189 @@
+"""The harness: real PostgreSQL and Redis, a database of its own per test, the sandbox where Google would stand.
+
+The controlling process starts the embedded services unless DATABASE_URL and REDIS_URL name others, and migrates one
+template; each test clones it. Tests drive the product through its doors: HTTP (`api`), jobs (`quiesce`), the sandbox,
+the database. Nothing here replaces a function of ours.
+"""
+
+import asyncio
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import pytest
+from alembic import command
+from alembic.config import Config
+from app.main import create_app
+from sandbox.sink import Sink
+from tests.harness import Actor, LateTransport, Project, Served, new_project, serve
+
+from app import embedded
+from app.runtime import Runtime, open_runtime
+from app.settings import Settings
+from sandbox import Sandbox
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLIC_URL = "http://127.0.0.1:1"
+"""Where the sandbox pushes to: never dialled, the push client's transport is the application itself."""
+
+_started = pytest.StashKey[Path]()
+_template = pytest.StashKey[tuple[str, str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start services and make the template, once, in the process that controls the run."""
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    if "DATABASE_URL" not in os.environ or "REDIS_URL" not in os.environ:
+        home = Path(tempfile.mkdtemp(prefix="punctual-test-"))
+        addresses = embedded.start(home, durable=False)
+        config.stash[_started] = home
+        os.environ["DATABASE_URL"] = addresses.database_url
+        os.environ["REDIS_URL"] = addresses.redis_url
+    admin = os.environ["DATABASE_URL"]
+    name = f"punctual_template_{secrets.token_hex(4)}"
+    asyncio.run(_execute(admin, f"CREATE DATABASE {name}"))
+    config.stash[_template] = (admin, name)
+    alembic = Config(ROOT / "alembic.ini")
+    alembic.set_main_option("script_location", str(ROOT / "migrations"))
+    alembic.set_main_option("database_url", _with_database(admin, name).replace("%", "%%"))
+    command.upgrade(alembic, "head")
+    os.environ["PUNCTUAL_TEST_TEMPLATE"] = name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing behind."""
+    if _started in config.stash:
+        embedded.stop(config.stash[_started])
+        embedded.discard(config.stash[_started])
+    elif _template in config.stash:
+        admin, name = config.stash[_template]
+        asyncio.run(_execute(admin, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _with_database(url: str, name: str) -> str:
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+@pytest.fixture
+async def database_url() -> AsyncIterator[str]:
+    """A fresh, migrated database."""
+    admin = os.environ["DATABASE_URL"]
+    name = f"punctual_test_{secrets.token_hex(6)}"
+    await _execute(admin, f"CREATE DATABASE {name} TEMPLATE {os.environ['PUNCTUAL_TEST_TEMPLATE']} STRATEGY file_copy")
+    yield _with_database(admin, name)
+    await _execute(admin, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def redis_url() -> str:
+    """An empty Redis database; each test process has one of its own."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    url = urlsplit(os.environ["REDIS_URL"])._replace(path=f"/{1 + int(worker) % 15}").geturl()
+    from redis.asyncio import Redis  # noqa: PLC0415 - the one place tests speak Redis themselves
+
+    async with Redis.from_url(url) as redis:
+        await redis.flushdb()
+    return url
+
+
+@pytest.fixture
+def overrides() -> dict[str, object]:
+    """Settings that a test wants otherwise: override this fixture."""
+    return {}
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, overrides: dict[str, object]) -> Settings:
+    """Settings of a test: no quiet time, webhooks to loopback, the sandbox's addresses."""
+    values: dict[str, object] = {
+        "environment": "test",
+        "database_url": database_url,
+        "redis_url": redis_url,
+        "public_url": PUBLIC_URL,
+        "google_api_url": "http://google.sandbox",
+        "google_token_url": "http://google.sandbox/token",
+        "sync_quiet_seconds": 0,
+        "sync_max_wait_seconds": 0,
+        "egress_allow": "127.0.0.0/8",
+        "webhook_allow_http": True,
+        "database_pool_size": 10,
+        **overrides,
+    }
+    return Settings.model_validate(values)
+
+
+@pytest.fixture
+async def push_transport() -> LateTransport:
+    """How the sandbox's pushes reach the application under test."""
+    return LateTransport()
+
+
+@pytest.fixture
+async def sandbox(push_transport: LateTransport) -> AsyncIterator[Sandbox]:
+    """A Google of our own, in this process."""
+    async with httpx.AsyncClient(transport=push_transport) as client:
+        box = Sandbox.create(push_client=client)
+        yield box
+        await box.close()
+
+
+@pytest.fixture
+async def rt(settings: Settings, sandbox: Sandbox, push_transport: LateTransport) -> AsyncIterator[Runtime]:
+    """The runtime under test, its providers answered by the sandbox."""
+    transport = httpx.ASGITransport(sandbox.app, raise_app_exceptions=False)
+    async with open_runtime(settings, transport=transport) as runtime:
+        push_transport.inner = httpx.ASGITransport(create_app(runtime))
+        yield runtime
+
+
+@pytest.fixture
+async def api(rt: Runtime) -> AsyncIterator[httpx.AsyncClient]:
+    """The API without a key."""
+    transport = httpx.ASGITransport(create_app(rt))
+    async with httpx.AsyncClient(transport=transport, base_url="http://punctual.test") as client:
+        yield client
+
+
+@pytest.fixture
+async def project(rt: Runtime) -> Project:
+    """A project with one key."""
+    return await new_project(rt, "first")
+
+
+@pytest.fixture
+async def other_project(rt: Runtime) -> Project:
+    """A project that must never see the first one's objects."""
+    return await new_project(rt, "second")
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[Served]:
+    """A webhook receiver on a loopback port that verifies and remembers."""
+    async with serve(Sink()) as served:
+        yield served
+
+
+@pytest.fixture
+def actor(rt: Runtime, api: httpx.AsyncClient, project: Project, sandbox: Sandbox, sink: Served) -> Actor:
+    """An application that uses Punctual: connects calendars, receives webhooks, reads the API."""
+    return Actor(rt, api, project, sandbox, sink)
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
