@@ -1,0 +1,275 @@
+"""Google's event JSON as the port's values: pure, fast, and never raising over what an item holds.
+
+An item becomes an event, a tombstone, or is parked with a reason: no fact that Google did not send is made up, and one
+odd item never costs the others. Absent fields take the defaults of the "Events" resource page, which Google leaves out
+on the wire; a field of the wrong type parks the item, since reading it as absent would look like a change.
+
+Two things a listing does not say. Whether an occurrence is an exception: it counts as one when its start differs from
+its original start, so one that was merely renamed does not. And `attendeesOmitted` says that the guest list was cut:
+the port has no place for it, `raw` keeps it (we never ask for a cut, by `maxAttendees`).
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from app.errors import ProviderContract
+from app.meetings import UNKNOWN, find
+from app.providers.base import (
+    RAW_LIMIT,
+    Attendee,
+    ChangePage,
+    EventStatus,
+    Item,
+    Parked,
+    Person,
+    RemoteEvent,
+    ResponseStatus,
+    Tombstone,
+)
+from app.providers.google.times import Moment, Unreadable, known_zone, moment
+
+_ID_LIMIT = 1024
+"""Characters of an event's id ("Events" resource: 5 to 1024)."""
+
+_STATUSES: Final[Mapping[str, EventStatus]] = {"confirmed": "confirmed", "tentative": "tentative"}
+_RESPONSES: Final[Mapping[str, ResponseStatus]] = {
+    "needsAction": "needs_action",
+    "declined": "declined",
+    "tentative": "tentative",
+    "accepted": "accepted",
+}
+# An escaped NUL in JSON text: the backslash before its `u` is not itself escaped.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+class Page(NamedTuple):
+    """One response of "Events: list"; exactly one of `next_page` and the change page's cursor is set."""
+
+    change: ChangePage
+    next_page: str | None
+
+
+def map_page(page: object, *, time_zone: str | None) -> Page:
+    """A response of "Events: list". `time_zone` is the calendar's as last known; the page's own goes before it.
+
+    ProviderContract where the page itself is not as documented: no list of items, no token to go on with.
+    """
+    if not isinstance(page, dict):
+        raise ProviderContract("a page of events is no object")
+    items = page.get("items", [])
+    next_page = page.get("nextPageToken")
+    cursor = page.get("nextSyncToken") if next_page is None else None
+    token = cursor if next_page is None else next_page
+    if not isinstance(items, list) or not isinstance(token, str) or not token:
+        raise ProviderContract("a page of events has no items, or no token to go on with")
+    zone = known_zone(page.get("timeZone")) or known_zone(time_zone)
+    name = page.get("summary")
+    change = ChangePage(
+        items=tuple([map_item(item, time_zone=zone) for item in items]),
+        cursor=cursor,
+        calendar_name=name if isinstance(name, str) and is_storable(name) else None,
+        time_zone=zone,
+    )
+    return Page(change, next_page)
+
+
+def map_item(item: object, *, time_zone: str | None) -> Item:
+    """One entry of `items`. `time_zone` is the calendar's known zone: where dates begin and end (None: UTC)."""
+    raw, flaw = _dump(item)
+    if not isinstance(item, dict):
+        return _park(None, "not_an_object", raw)
+    event_id = item.get("id")
+    if not isinstance(event_id, str) or not event_id or len(event_id) > _ID_LIMIT or not is_storable(event_id):
+        return _park(None, "id_missing" if event_id is None else "id_invalid", raw)
+    if item.get("status") == "cancelled":
+        # The rest may be missing, and no longer counts (guide "Synchronize resources efficiently").
+        return Tombstone(event_id)
+    if flaw is not None:
+        return _park(event_id, flaw, raw)
+    try:
+        return _event(event_id, item, raw=raw, time_zone=time_zone)
+    except Unreadable as exc:
+        return _park(event_id, exc.reason, raw)
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL can hold it: no NUL, no lone surrogate."""
+    if "\0" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _event(event_id: str, item: dict[str, Any], *, raw: str | None, time_zone: str | None) -> RemoteEvent:
+    zone = time_zone or "UTC"
+    start, end = _span(item, zone)
+    series_id = _text(item, "recurringEventId")
+    original = item.get("originalStartTime")
+    original = None if original is None else moment(original, zone=zone, what="original_start")
+    moved = original is not None and (original.at != start.at or (original.day is None) != (start.day is None))
+    attendees, own_response = _attendees(item.get("attendees"))
+    location, description = _text(item, "location"), _text(item, "description")
+    candidates = find(structured=_conference_links(item), location=location, description=description)
+    best = candidates[0] if candidates else None
+    return RemoteEvent(
+        platform_uuid=event_id,
+        ical_uid=_text(item, "iCalUID"),
+        name=_text(item, "summary"),
+        description=description,
+        location=location,
+        start_time=start.at,
+        end_time=end.at,
+        is_all_day=start.day is not None,
+        start_date=start.day,
+        end_date=end.day,
+        time_zone=start.zone or time_zone,
+        status=_status(item.get("status")),
+        visibility=_text(item, "visibility") or "default",
+        transparency=_text(item, "transparency") or "opaque",
+        event_type=_text(item, "eventType") or "default",
+        organizer=_person(item.get("organizer")),
+        creator=_person(item.get("creator")),
+        attendees=attendees,
+        own_response_status=own_response,
+        series_id=series_id,
+        original_start_time=original.at if original else None,
+        is_exception=series_id is not None and moved,
+        meeting_url=best.url if best else None,
+        meeting_platform=best.platform if best and best.platform != UNKNOWN else None,
+        meeting_candidates=candidates,
+        html_link=_text(item, "htmlLink"),
+        raw=raw,
+    )
+
+
+def _span(item: dict[str, Any], zone: str) -> tuple[Moment, Moment]:
+    if item.get("recurrence") is not None:
+        raise Unreadable("series_master")  # singleEvents=true never sends one; its times are not an occurrence's
+    start = moment(item.get("start"), zone=zone, what="start")
+    end = moment(item.get("end"), zone=zone, what="end")
+    if (start.day is None) != (end.day is None):
+        raise Unreadable("end_invalid")
+    if end.at < start.at:
+        raise Unreadable("end_before_start")
+    return start, end
+
+
+def _text(fields: dict[str, Any], key: str) -> str | None:
+    value = fields.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    raise Unreadable("field_invalid")
+
+
+def _status(value: object) -> EventStatus:
+    status = "confirmed" if value is None else _STATUSES.get(value) if isinstance(value, str) else None
+    if status is None:
+        raise Unreadable("status_unknown")
+    return status
+
+
+def _person(value: object) -> Person | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise Unreadable("field_invalid")
+    return Person(_text(value, "email"), _text(value, "displayName"), value.get("self") is True)
+
+
+def _attendees(value: object) -> tuple[tuple[Attendee, ...], ResponseStatus | None]:
+    """The guests, and the answer of the calendar's owner: None unless the owner is among them."""
+    if value is None:
+        return (), None
+    if not isinstance(value, list):
+        raise Unreadable("field_invalid")
+    guests = tuple([_attendee(entry) for entry in value])
+    return guests, next((guest.response_status for guest in guests if guest.self), None)
+
+
+def _attendee(value: object) -> Attendee:
+    if not isinstance(value, dict):
+        raise Unreadable("field_invalid")
+    answer = _text(value, "responseStatus")
+    response = "needs_action" if answer is None else _RESPONSES.get(answer)  # no answer recorded is no answer given
+    if response is None:
+        raise Unreadable("field_invalid")
+    get = value.get
+    return Attendee(
+        _text(value, "email"),
+        _text(value, "displayName"),
+        response,
+        get("optional") is True,
+        get("organizer") is True,
+        get("self") is True,
+        get("resource") is True,
+    )
+
+
+def _conference_links(item: dict[str, Any]) -> list[tuple[str, str]]:
+    """The structured links: the conference's video entry point, then the hangout link.
+
+    While a conference is being created ("pending") it has no link that holds; it comes as another change.
+    """
+    links: list[tuple[str, str]] = []
+    conference = item.get("conferenceData")
+    if conference is not None and not isinstance(conference, dict):
+        raise Unreadable("field_invalid")
+    if conference and not _is_pending(conference):
+        entries = conference.get("entryPoints")
+        links += (
+            ("conference_data", entry["uri"])
+            for entry in (entries if isinstance(entries, list) else ())
+            if isinstance(entry, dict) and entry.get("entryPointType") == "video" and _text(entry, "uri")
+        )
+    hangout = _text(item, "hangoutLink")
+    if hangout:
+        links.append(("hangout_link", hangout))
+    return links
+
+
+def _is_pending(conference: dict[str, Any]) -> bool:
+    request = conference.get("createRequest")
+    status = request.get("status") if isinstance(request, dict) else None
+    return isinstance(status, dict) and status.get("statusCode") == "pending"
+
+
+def _dump(item: object) -> tuple[str | None, str | None]:
+    """The item's JSON (None over RAW_LIMIT), and why PostgreSQL could not hold the texts in it."""
+    try:
+        data = orjson.dumps(item)
+    except TypeError:
+        return _dump_odd(item)
+    # Looking through the JSON once is cheaper than looking into each text.
+    flaw = "nul_character" if b"\\u0000" in data and _NUL.search(data) else None
+    return data.decode() if len(data) <= RAW_LIMIT else None, flaw
+
+
+def _dump_odd(item: object) -> tuple[str | None, str | None]:
+    """What orjson refuses: lone surrogates, integers over 64 bits (harmless), nesting beyond reason."""
+    flaw = None
+    try:
+        text = json.dumps(item, ensure_ascii=False, separators=(",", ":"))
+        if not is_storable(text):
+            flaw = "lone_surrogate"
+            text = json.dumps(item, separators=(",", ":"))
+    except (RecursionError, ValueError):
+        return None, "nested_too_deeply"
+    data = text.encode()
+    if flaw is None and _NUL.search(data):
+        flaw = "nul_character"
+    return text if len(data) <= RAW_LIMIT else None, flaw
+
+
+def _park(event_id: str | None, reason: str, raw: str | None) -> Parked:
+    """Without an id of its own an item is kept under one made from its content: the same one each time it comes."""
+    if event_id is None:
+        event_id = f"parked:{hashlib.sha256((raw or reason).encode()).hexdigest()[:32]}"
+    return Parked(event_id, reason, raw)

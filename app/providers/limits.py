@@ -1,0 +1,221 @@
+"""Keeps all workers together below the providers' quotas, and makes one worker's Retry-After everybody's.
+
+Providers count requests per user and per OAuth app, whatever process sends them, so the account is kept in Redis. Redis
+is a hint here too: while it is away each process limits itself, and nobody waits for it. Keys are hashed: no subject or
+address stands in Redis.
+"""
+
+import asyncio
+import hashlib
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app.errors import ProviderThrottled
+from app.providers.base import Platform
+from app.settings import Settings
+from app.telemetry import REDIS_FAILURES, log
+
+Scope = Literal["user", "app"]
+
+LONGEST_WAIT = 2.0
+"""Seconds that `acquire` waits itself; the engine defers a run that would have to wait longer."""
+REDIS_PATIENCE = 0.5
+"""Seconds that a request waits for Redis."""
+REDIS_PAUSE = 5.0
+"""Seconds in which Redis is not asked again after it failed."""
+
+_BURST_SECONDS = 5.0
+"""A quiet user may send this many seconds' worth at once: with 11/12 of the provider's limit as the rate, the worst
+minute still stays below that limit."""
+
+# GCRA (the leaky bucket as a meter) over a user's and an app's theoretical arrival time, both or neither.
+# KEYS user, app, user's deferral, app's deferral. ARGV interval and tolerance of user, of app, longest wait; all ms.
+# Answers {wait, who, what}: who 1 = user, 2 = app; what 1 = granted and reserved, its taker sleeps `wait` first;
+# 0 = refused; 2 = a deferral runs for `wait`.
+_ACQUIRE = """
+for who = 1, 2 do
+  local rest = redis.call('PTTL', KEYS[who + 2])
+  if rest > 0 then return {rest, who, 2} end
+end
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + clock[2] / 1000
+local wait, slowest, tats = 0, 1, {}
+for who = 1, 2 do
+  local tat = math.max(tonumber(redis.call('GET', KEYS[who]) or '0'), now)
+  local this = tat - tonumber(ARGV[2 * who]) - now
+  if this > wait then wait, slowest = this, who end
+  tats[who] = tat + tonumber(ARGV[2 * who - 1])
+end
+wait = math.ceil(wait)
+if wait > tonumber(ARGV[5]) then return {wait, slowest, 0} end
+for who = 1, 2 do
+  redis.call('SET', KEYS[who], string.format('%.3f', tats[who]), 'PX', math.ceil(tats[who] - now) + 1000)
+end
+return {wait, slowest, 1}
+"""
+
+# Keeps the longer of two deferrals. KEYS deferral. ARGV ms.
+_DEFER = """
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]) end
+return 1
+"""
+
+_SCOPES: tuple[Scope, Scope] = ("user", "app")
+_REFUSED: Final = 0
+_GRANTED: Final = 1
+_DEFERRED: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Rate:
+    interval: float
+    """Seconds between two requests at the full rate."""
+    tolerance: float
+    """Seconds by which a burst may run ahead of it."""
+
+    @classmethod
+    def per_minute(cls, requests: int) -> "_Rate":
+        interval = 60.0 / requests
+        return cls(interval, max(_BURST_SECONDS - interval, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    wait: float
+    scope: Scope
+    outcome: Literal[0, 1, 2]
+
+
+@dataclass(slots=True)
+class _LocalLimiter:
+    """The same arithmetic for one process, in memory."""
+
+    arrivals: dict[str, float] = field(default_factory=dict)
+    deferred_until: dict[str, float] = field(default_factory=dict)
+
+    def acquire(self, keys: tuple[str, str], rates: tuple[_Rate, _Rate]) -> _Verdict:
+        now = time.monotonic()
+        tats = [max(self.arrivals.get(key, now), now) for key in keys]
+        waits = [max(tat - rate.tolerance - now, 0.0) for tat, rate in zip(tats, rates, strict=True)]
+        wait = max(waits)
+        scope = _SCOPES[waits.index(wait)]
+        if wait > LONGEST_WAIT:
+            return _Verdict(wait, scope, _REFUSED)
+        for key, tat, rate in zip(keys, tats, rates, strict=True):
+            self.arrivals[key] = tat + rate.interval
+        _forget_past(self.arrivals, now)
+        return _Verdict(wait, scope, _GRANTED)
+
+    def defer(self, key: str, seconds: float) -> None:
+        now = time.monotonic()
+        self.deferred_until[key] = max(self.deferred_until.get(key, now), now + seconds)
+        _forget_past(self.deferred_until, now)
+
+    def deferral(self, keys: tuple[str, str]) -> _Verdict | None:
+        now = time.monotonic()
+        for key, scope in zip(keys, _SCOPES, strict=True):
+            rest = self.deferred_until.get(key, now) - now
+            if rest > 0:
+                return _Verdict(rest, scope, _DEFERRED)
+        return None
+
+
+def _forget_past(moments: dict[str, float], now: float) -> None:
+    """Bounds the memory: moments that have passed limit nobody any more."""
+    if len(moments) > 10_000:
+        for key in [key for key, moment in moments.items() if moment <= now]:
+            del moments[key]
+
+
+class Limits:
+    """The quota of every user and every OAuth app, shared by all workers."""
+
+    def __init__(self, settings: Settings, redis: Redis) -> None:
+        self._rates: dict[Platform, tuple[_Rate, _Rate]] = {
+            "google": (
+                _Rate.per_minute(settings.google_user_quota_per_minute),
+                _Rate.per_minute(settings.google_app_quota_per_minute),
+            )
+        }
+        self._acquire = redis.register_script(_ACQUIRE)
+        self._defer = redis.register_script(_DEFER)
+        self._local = _LocalLimiter()
+        self._away_until = 0.0
+        self._is_away = False
+
+    async def acquire(self, *, platform: Platform, client_id: str, user_key: str) -> None:
+        """Take one request's share; returns when it may be sent.
+
+        ProviderThrottled with `after` in seconds where that would take more than LONGEST_WAIT, or while a Retry-After
+        of this user or app runs. Never an error because of Redis.
+        """
+        keys = _keys(platform, client_id, user_key)
+        # A deferral that this process has seen holds even where Redis lost it.
+        rates = self._rates[platform]
+        verdict = self._local.deferral(keys) or await self._ask_redis(keys, rates) or self._local.acquire(keys, rates)
+        if verdict.outcome == _DEFERRED:
+            raise ProviderThrottled("a Retry-After is running", after=verdict.wait, scope=verdict.scope)
+        if verdict.outcome == _REFUSED:
+            # Spread out: those who are refused together must not come back together.
+            after = verdict.wait * random.uniform(1.0, 1.5)  # noqa: S311 - no secret
+            raise ProviderThrottled("our own quota is used up", after=after, scope=verdict.scope)
+        if verdict.wait > 0:
+            await asyncio.sleep(verdict.wait)
+
+    async def defer(self, *, platform: Platform, client_id: str, user_key: str, scope: Scope, seconds: float) -> None:
+        """Hold back every request of this user, or of this app, for `seconds`, in all workers."""
+        if seconds <= 0:
+            return
+        key = _keys(platform, client_id, user_key)[_SCOPES.index(scope)]
+        self._local.defer(key, seconds)
+        if time.monotonic() < self._away_until:
+            return
+        try:
+            async with asyncio.timeout(REDIS_PATIENCE):
+                await self._defer(keys=[_deferral(key)], args=[int(seconds * 1000) + 1])
+        except (RedisError, OSError) as exc:  # TimeoutError is an OSError
+            self._lost(exc)
+
+    async def _ask_redis(self, keys: tuple[str, str], rates: tuple[_Rate, _Rate]) -> _Verdict | None:
+        """None while Redis is away."""
+        if time.monotonic() < self._away_until:
+            return None
+        figures = [f"{ms * 1000:.3f}" for rate in rates for ms in (rate.interval, rate.tolerance)]
+        try:
+            async with asyncio.timeout(REDIS_PATIENCE):
+                wait, who, outcome = await self._acquire(
+                    keys=[*keys, *map(_deferral, keys)], args=[*figures, int(LONGEST_WAIT * 1000)]
+                )
+        except (RedisError, OSError) as exc:  # TimeoutError is an OSError
+            self._lost(exc)
+            return None
+        if self._is_away:
+            self._is_away = False
+            log.info("limits.redis_back")
+        return _Verdict(wait / 1000, _SCOPES[who - 1], outcome)
+
+    def _lost(self, exc: Exception) -> None:
+        REDIS_FAILURES.labels("limits").inc()
+        self._away_until = time.monotonic() + REDIS_PAUSE
+        if not self._is_away:
+            self._is_away = True
+            log.warning("limits.redis_away", error=type(exc).__name__)
+
+
+def _keys(platform: Platform, client_id: str, user_key: str) -> tuple[str, str]:
+    """A user's quota is per app (Calendar API guide, "Manage quotas": per minute per project per user)."""
+    return _key("user", platform, client_id, user_key), _key("app", platform, client_id)
+
+
+def _key(scope: Scope, *parts: str) -> str:
+    digest = hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()[:32]
+    return f"punctual:quota:{scope}:{digest}"
+
+
+def _deferral(key: str) -> str:
+    return f"{key}:deferred"
