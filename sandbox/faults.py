@@ -1,0 +1,140 @@
+"""What can go wrong at a provider, switched on as data.
+
+A fault names the operation it is for, perhaps a calendar and a page, how often it strikes and after how many requests.
+A gate holds answers back until they are released, so that a test can interleave two runs at a chosen point.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+KINDS: dict[str, str] = {
+    "cursor_expired": "410 fullSyncRequired (params: page)",
+    "deleted_410": "410 with reason `deleted`, which is no order to resync",
+    "empty_page": "an empty page with a nextPageToken before the real one",
+    "rate_limited": "403 PERMISSION_DENIED rateLimitExceeded, as recorded",
+    "too_many_requests": "429 (params: retry_after)",
+    "unavailable": "503, JSON (params: status, retry_after)",
+    "html": "an HTML body (params: status)",
+    "unauthorized": "401 authError",
+    "forbidden": "403 forbidden on the calendar",
+    "insufficient_scope": "403 insufficientPermissions",
+    "not_found": "404 notFound",
+    "not_configured": "403 accessNotConfigured",
+    "oauth_error": "an OAuth error (params: status, error, description, subtype)",
+    "delay": "answer after params.seconds",
+    "drop": "close the connection without an answer",
+    "garbage": "200 with a body that is not JSON",
+    "surrogate": "200 with a lone surrogate in a title",
+    "lost_answer": "do what was asked, then close the connection",
+    "bad_page_token": "400 for the page token",
+    "partial_cancellation": "of a deleted series only the first params.count instances are reported",
+    "bare_tombstone": "a deleted series is reported by the master's id alone",
+    "edit_between_pages": "a new event is committed while the round is read",
+    "short_expiration": "a channel that lives params.seconds only",
+    "push_not_supported": "400 pushNotSupportedForRequestedResource",
+    "early_sync_message": "the sync notification is sent, and waited for, before the watch is answered",
+    "reminder_only": "every item's etag and updated move without a visible change",
+}
+"""Every kind, with its parameters."""
+
+
+class Dropped(Exception):
+    """The connection is closed without an answer."""
+
+
+@dataclass(slots=True)
+class Fault:
+    """One thing that will go wrong. `times` None is always; `after` lets that many matching requests pass first."""
+
+    kind: str
+    operation: str | None = None
+    calendar: str | None = None
+    page: int | None = None
+    times: int | None = 1
+    after: int = 0
+    params: dict[str, Any] = field(default_factory=dict)
+    struck: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"no such fault: {self.kind}")
+
+
+class Gate:
+    """Holds the answers of one operation: `await reached()`, look around, `release()`."""
+
+    def __init__(self, operation: str) -> None:
+        self.operation = operation
+        self.waiting = 0
+        self._reached = asyncio.Event()
+        self._open = asyncio.Event()
+
+    async def hold(self) -> None:
+        """Called by the façade after it has worked out its answer."""
+        self.waiting += 1
+        self._reached.set()
+        await self._open.wait()
+
+    async def reached(self, *, seconds: float = 10) -> None:
+        """Until a request waits here."""
+        async with asyncio.timeout(seconds):
+            await self._reached.wait()
+
+    def release(self) -> None:
+        """Let everything through, now and later."""
+        self._open.set()
+
+
+class Faults:
+    """The faults and gates that are switched on."""
+
+    def __init__(self) -> None:
+        self.active: list[Fault] = []
+        self.gates: dict[str, Gate] = {}
+
+    def add(self, kind: str, operation: str | None = None, **values: Any) -> Fault:
+        """Switch one on; unknown keywords become its params."""
+        names = {"calendar", "page", "times", "after", "params"}
+        known = {name: values.pop(name) for name in list(values) if name in names}
+        fault = Fault(kind, operation, **known)
+        fault.params.update(values)
+        self.active.append(fault)
+        return fault
+
+    def clear(self) -> None:
+        """Switch everything off and let everything through."""
+        self.active.clear()
+        for gate in self.gates.values():
+            gate.release()
+        self.gates.clear()
+
+    def strike(
+        self, kind: str, operation: str, *, calendar: str | None = None, page: int | None = None
+    ) -> Fault | None:
+        """The fault of this kind that hits this request, used up by one."""
+        for fault in self.active:
+            if fault.kind != kind or (fault.operation not in {None, operation}):
+                continue
+            if fault.calendar not in {None, calendar} or fault.page not in {None, page}:
+                continue
+            if fault.after > 0:
+                fault.after -= 1
+                continue
+            fault.struck += 1
+            if fault.times is not None and fault.struck >= fault.times:
+                self.active.remove(fault)
+            return fault
+        return None
+
+    def gate(self, operation: str) -> Gate:
+        """Hold the next answers of this operation."""
+        gate = Gate(operation)
+        self.gates[operation] = gate
+        return gate
+
+    async def pass_gate(self, operation: str) -> None:
+        """Wait if there is a gate."""
+        gate = self.gates.get(operation)
+        if gate is not None:
+            await gate.hold()

@@ -1,0 +1,318 @@
+"""Google's face of the world: OAuth token endpoint, userinfo, and the part of Calendar API v3 that a reader needs.
+
+Behaviour follows the reference and the guides "sync", "push", "errors"; where those are silent, recorded traffic. Every
+request passes `_serve`, which notes it, lets faults strike and gates hold, and asks for a bearer token.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from sandbox import google_errors as errors
+from sandbox import google_render as render
+from sandbox.answers import reply
+from sandbox.faults import Dropped, Faults
+from sandbox.google_listing import Listing
+from sandbox.model import AccessToken, Calendar
+from sandbox.push import DEFAULT_LIFE, Channel, Notification, Push
+from sandbox.world import UnknownError, World
+
+Handler = Callable[[Request, AccessToken], Awaitable[Response]]
+_READING = ("https://www.googleapis.com/auth/calendar",)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One request that came in; `at` is unix time."""
+
+    operation: str
+    calendar: str | None
+    status: int
+    at: float
+    ms: float
+    query: str
+
+
+@dataclass(slots=True)
+class RequestLog:
+    """What was asked, and how much of it at once."""
+
+    seen: list[Seen] = field(default_factory=list)
+    in_flight: int = 0
+    peak: int = 0
+
+    def count(self, operation: str) -> int:
+        """How often this operation was asked."""
+        return sum(1 for entry in self.seen if entry.operation == operation)
+
+
+class Google:
+    """The routes, on one world."""
+
+    def __init__(self, world: World, push: Push, faults: Faults) -> None:
+        self._world = world
+        self._push = push
+        self._faults = faults
+        self._listing = Listing(world, faults)
+        self.log = RequestLog()
+
+    def routes(self) -> list[Route]:
+        """Everything that Google answers here."""
+        calendar = "/calendar/v3/calendars/{calendar:str}"
+        return [
+            Route("/token", self._open(self._token, "token"), methods=["POST"]),
+            Route("/revoke", self._open(self._revoke, "revoke"), methods=["POST"]),
+            Route("/oauth2/v3/userinfo", self._serve(self._userinfo, "userinfo")),
+            Route("/calendar/v3/users/me/calendarList", self._serve(self._calendar_list, "calendarList.list")),
+            Route("/calendar/v3/users/me/calendarList/{calendar:str}", self._serve(self._entry, "calendarList.get")),
+            Route(calendar, self._serve(self._calendar, "calendars.get")),
+            Route(f"{calendar}/events", self._serve(self._events, "events.list")),
+            Route(f"{calendar}/events/watch", self._serve(self._watch, "events.watch"), methods=["POST"]),
+            Route(f"{calendar}/events/{{event:str}}", self._serve(self._event, "events.get")),
+            Route(f"{calendar}/events/{{event:str}}/instances", self._serve(self._instances, "events.instances")),
+            Route("/calendar/v3/channels/stop", self._serve(self._stop, "channels.stop"), methods=["POST"]),
+        ]
+
+    # --- around every request ---
+
+    def _serve(self, handler: Handler, operation: str) -> Callable[[Request], Awaitable[Response]]:
+        async def serve(request: Request) -> Response:
+            token = self._bearer(request)
+            if token is None:
+                return errors.failure(401, "authError", "Invalid Credentials", location="Authorization")
+            if operation != "userinfo" and not any(s.startswith(_READING) for s in token.scopes):
+                return errors.failure(403, "insufficientPermissions", "Insufficient Permission")
+            return await handler(request, token)
+
+        return self._open(serve, operation)
+
+    def _open(
+        self, handler: Callable[[Request], Awaitable[Response]], operation: str
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def serve(request: Request) -> Response:
+            started, status = time.monotonic(), 0
+            self.log.in_flight += 1
+            self.log.peak = max(self.log.peak, self.log.in_flight)
+            calendar = request.path_params.get("calendar")
+            try:
+                answer = await self._with_faults(handler, request, operation, calendar)
+                status = answer.status_code
+                return answer
+            finally:
+                self.log.in_flight -= 1
+                ms = (time.monotonic() - started) * 1000
+                self.log.seen.append(Seen(operation, calendar, status, time.time(), ms, request.url.query))
+
+        return serve
+
+    async def _with_faults(
+        self,
+        handler: Callable[[Request], Awaitable[Response]],
+        request: Request,
+        operation: str,
+        calendar: str | None,
+    ) -> Response:
+        delay = self._faults.strike("delay", operation, calendar=calendar)
+        if delay is not None:
+            await asyncio.sleep(float(delay.params.get("seconds", 1)))
+        if self._faults.strike("drop", operation, calendar=calendar):
+            raise Dropped
+        for kind in errors.ERRORS_ONLY:
+            fault = self._faults.strike(kind, operation, calendar=calendar)
+            if fault is not None:
+                return errors.planted(kind, fault.params)
+        answer = await handler(request)
+        await self._faults.pass_gate(operation)
+        if self._faults.strike("lost_answer", operation, calendar=calendar):
+            raise Dropped
+        return answer
+
+    def _bearer(self, request: Request) -> AccessToken | None:
+        scheme, _, text = request.headers.get("authorization", "").partition(" ")
+        token = self._world.tokens.get(text)
+        if scheme.lower() != "bearer" or token is None or token.expires_at <= self._world.clock.now():
+            return None
+        return token
+
+    def _visible(self, request: Request, token: AccessToken) -> Calendar | None:
+        calendar_id = request.path_params["calendar"]
+        calendar = self._world.calendars.get(token.email if calendar_id == "primary" else calendar_id)
+        if calendar is None or calendar.deleted or token.email not in calendar.acl:
+            return None
+        return calendar
+
+    # --- OAuth ---
+
+    async def _token(self, request: Request) -> Response:
+        form = await request.form()
+        values = {name: str(value) for name, value in form.items()}
+        fault = self._faults.strike("oauth_error", "token")
+        if fault is not None:
+            params = fault.params
+            return errors.oauth(
+                int(params.get("status", 400)), params["error"], params.get("description"), params.get("subtype")
+            )
+        if values.get("grant_type") != "refresh_token":
+            return errors.oauth(400, "unsupported_grant_type", f"Invalid grant_type: {values.get('grant_type', '')}")
+        client = self._world.clients.get(values.get("client_id", ""))
+        if client is None:
+            return errors.oauth(401, "invalid_client", "The OAuth client was not found.")
+        if client.deleted:
+            return errors.oauth(401, "deleted_client", "The OAuth client was deleted.")
+        if values.get("client_secret") != client.secret:
+            return errors.oauth(401, "invalid_client", "Unauthorized")
+        grant = self._world.grants.get(values.get("refresh_token", ""))
+        if grant is None:
+            return errors.oauth(400, "invalid_grant", "Bad Request")
+        if grant.dead is not None:
+            return errors.oauth(400, *grant.dead)
+        if grant.client_id != client.client_id:
+            return errors.oauth(401, "unauthorized_client", "Unauthorized")
+        token = self._world.issue_access_token(grant)
+        scope = " ".join(token.scopes)
+        return reply({"access_token": token.token, "expires_in": 3599, "scope": scope, "token_type": "Bearer"})
+
+    async def _revoke(self, request: Request) -> Response:
+        form = await request.form()
+        text = str(form.get("token", ""))
+        known = self._world.tokens.get(text)
+        grant = self._world.grants.get(known.refresh_token if known else text)
+        if grant is None or grant.dead is not None:
+            return errors.oauth(400, "invalid_token", "Token expired or revoked")
+        self._world.revoke(self._world.accounts[grant.email])
+        return reply({})
+
+    async def _userinfo(self, _: Request, token: AccessToken) -> Response:
+        if not {"openid", "email"} & set(token.scopes):
+            return errors.oauth(401, "invalid_request", "Invalid Credentials")
+        account = self._world.accounts[token.email]
+        return reply({"sub": account.subject, "email": account.email, "email_verified": True})
+
+    # --- calendars ---
+
+    async def _calendar_list(self, request: Request, token: AccessToken) -> Response:
+        shown = [c for c in self._world.calendars.values() if token.email in c.acl and not c.deleted]
+        offset = int(request.query_params.get("pageToken", "0") or 0)
+        size = min(250, int(request.query_params.get("maxResults", "100")))
+        body: render.Json = {"kind": "calendar#calendarList", "etag": f'"{self._world.seq}"'}
+        if offset + size < len(shown):
+            body["nextPageToken"] = str(offset + size)
+        else:
+            body["nextSyncToken"] = f"list-{self._world.seq}"
+        body["items"] = [render.list_entry(c, token.email) for c in shown[offset : offset + size]]
+        return reply(body)
+
+    async def _entry(self, request: Request, token: AccessToken) -> Response:
+        calendar = self._visible(request, token)
+        return errors.not_found() if calendar is None else reply(render.list_entry(calendar, token.email))
+
+    async def _calendar(self, request: Request, token: AccessToken) -> Response:
+        calendar = self._visible(request, token)
+        return errors.not_found() if calendar is None else reply(render.calendar_resource(calendar))
+
+    # --- events ---
+
+    async def _events(self, request: Request, token: AccessToken) -> Response:
+        calendar = self._visible(request, token)
+        return errors.not_found() if calendar is None else self._listing.page(request, calendar, token.email)
+
+    async def _event(self, request: Request, token: AccessToken) -> Response:
+        calendar = self._visible(request, token)
+        found = self._listing.find(calendar, request.path_params["event"], token.email) if calendar else None
+        return errors.not_found() if found is None else reply(found)
+
+    async def _instances(self, request: Request, token: AccessToken) -> Response:
+        calendar = self._visible(request, token)
+        if calendar is None:
+            return errors.not_found()
+        try:
+            event = self._world.event(calendar.id, request.path_params["event"])
+        except UnknownError:
+            return errors.not_found()
+        return reply(self._listing.instances(event, calendar, token.email))
+
+    # --- channels ---
+
+    async def _watch(self, request: Request, token: AccessToken) -> Response:
+        calendar = self._visible(request, token)
+        if calendar is None:
+            return errors.not_found()
+        if not calendar.is_watchable or self._faults.strike("push_not_supported", "events.watch", calendar=calendar.id):
+            return errors.planted("push_not_supported", {})
+        body = await request.json()
+        refusal = self._refusal(body)
+        if refusal is not None:
+            return refusal
+        channel = self._make_channel(request, body, calendar, token)
+        self._push.channels[channel.id] = channel
+        hello = Notification(channel, "sync", 1)
+        if self._faults.strike("early_sync_message", "events.watch"):
+            await self._push.deliver(hello)
+        else:
+            self._push.send(hello)
+        answer: render.Json = {
+            "kind": "api#channel",
+            "id": channel.id,
+            "resourceId": channel.resource_id,
+            "resourceUri": channel.resource_uri,
+        }
+        if channel.token is not None:
+            answer["token"] = channel.token
+        answer["expiration"] = str(int(channel.expires_at.timestamp() * 1000))
+        return reply(answer)
+
+    def _refusal(self, body: render.Json) -> Response | None:
+        address, channel_id = str(body.get("address", "")), str(body.get("id", ""))
+        if body.get("type") not in {"web_hook", "webhook"}:
+            return errors.failure(400, "push.channelTypeNotSupported", "Channel type not supported")
+        if not 0 < len(channel_id) <= 64:
+            return errors.failure(400, "push.channelIdInvalid", "Invalid channel id")
+        if channel_id in self._push.channels:
+            return errors.failure(400, "channelIdNotUnique", f"Channel id {channel_id} not unique")
+        is_loopback = address.startswith(("http://127.0.0.1", "http://localhost", "http://[::1]"))
+        if not address.startswith("https://") and not is_loopback:
+            return errors.failure(400, "push.webhookUrlNotHttps", f"WebHook callback must be HTTPS: {address}")
+        return None
+
+    def _make_channel(self, request: Request, body: render.Json, calendar: Calendar, token: AccessToken) -> Channel:
+        now = self._world.clock.now()
+        life = DEFAULT_LIFE
+        asked = (body.get("params") or {}).get("ttl")
+        if asked is not None:
+            life = min(life, timedelta(seconds=int(asked)))
+        if body.get("expiration") is not None:
+            life = min(life, datetime.fromtimestamp(int(body["expiration"]) / 1000, UTC) - now)
+        short = self._faults.strike("short_expiration", "events.watch", calendar=calendar.id)
+        if short is not None:
+            life = timedelta(seconds=float(short.params.get("seconds", 3600)))
+        named = request.path_params["calendar"]
+        return Channel(
+            id=str(body["id"]),
+            calendar_id=calendar.id,
+            email=token.email,
+            client_id=token.client_id,
+            address=str(body["address"]),
+            token=body.get("token"),
+            resource_id=sha256(f"{token.email}|{calendar.id}".encode()).hexdigest()[:27],
+            resource_uri=f"https://www.googleapis.com/calendar/v3/calendars/{named}/events?alt=json",
+            expires_at=now + life,
+        )
+
+    async def _stop(self, request: Request, token: AccessToken) -> Response:
+        body = await request.json()
+        channel = self._push.channels.get(str(body.get("id")))
+        is_own = channel is not None and (channel.email, channel.client_id) == (token.email, token.client_id)
+        if channel is None or not is_own or not channel.is_live(self._world.clock.now()):
+            name = body.get("id")
+            return errors.failure(404, "channelUnknown", f"Channel '{name}' not found for project '412345678901'")
+        if channel.resource_id != body.get("resourceId"):
+            return errors.failure(400, "resourceIdInvalid", "Resource id does not belong to the channel")
+        channel.stopped = True
+        return Response(status_code=204)

@@ -1,0 +1,320 @@
+"""The world: accounts, calendars and events, provider-neutral, with an append-only change log. The oracle of tests.
+
+Every edit makes a new version of one event and one entry of the log; versions are kept, so a façade can say what was
+true at an earlier moment. What a calendar shows in a span is `instances()`: whatever a façade answers, and whatever
+Punctual's API says, is compared with that. Nothing here knows a provider's wire format.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sandbox import series
+from sandbox.clock import Clock
+from sandbox.model import (
+    DRAFT_FIELDS,
+    AccessToken,
+    Account,
+    Calendar,
+    CalendarKind,
+    Change,
+    Event,
+    EventDraft,
+    Grant,
+    Instance,
+    OAuthClient,
+    OriginalStart,
+    Override,
+    Person,
+    Role,
+)
+
+CALENDAR_SCOPES = ("openid", "email", "https://www.googleapis.com/auth/calendar.readonly")
+ACCESS_TOKEN_SECONDS = 3599
+_BASE32HEX = "0123456789abcdefghijklmnopqrstuv"
+
+
+class UnknownError(LookupError):
+    """No such account, calendar or event."""
+
+
+class World:
+    """Everything that exists at the providers. Edits are synchronous and take effect at once."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
+        self.accounts: dict[str, Account] = {}
+        self.clients: dict[str, OAuthClient] = {}
+        self.grants: dict[str, Grant] = {}
+        self.tokens: dict[str, AccessToken] = {}
+        self.calendars: dict[str, Calendar] = {}
+        self.versions: dict[str, dict[str, list[Event]]] = {}
+        self.log: list[Change] = []
+        self._listeners: list[Callable[[Change], None]] = []
+
+    @property
+    def seq(self) -> int:
+        """The number of the newest change."""
+        return len(self.log)
+
+    def on_change(self, listener: Callable[[Change], None]) -> None:
+        """Call with each change after it took effect."""
+        self._listeners.append(listener)
+
+    # --- accounts and grants ---
+
+    def add_account(
+        self,
+        email: str,
+        *,
+        provider: str = "google",
+        client_id: str = "sandbox-client",
+        client_secret: str = "sandbox-secret",  # noqa: S107 - of the sandbox
+        scopes: tuple[str, ...] = CALENDAR_SCOPES,
+        time_zone: str = "UTC",
+    ) -> Account:
+        """A person with a primary calendar (its id is the e-mail) and a grant for one OAuth client."""
+        if email in self.accounts:
+            raise ValueError(f"{email} exists")
+        self.clients.setdefault(client_id, OAuthClient(client_id, client_secret))
+        subject = f"{len(self.accounts) + 1:021d}"
+        account = Account(email, subject, provider, client_id, self.clients[client_id].secret, "", scopes)
+        self.accounts[email] = account
+        self.add_calendar(account, email, time_zone, calendar_id=email, kind="primary")
+        self.issue_refresh_token(account)
+        return account
+
+    def issue_refresh_token(
+        self, account: Account, *, client_id: str | None = None, scopes: tuple[str, ...] | None = None
+    ) -> str:
+        """A new grant beside the old ones; the account remembers the newest."""
+        token = f"1//{secrets.token_urlsafe(32)}"
+        client = client_id or account.client_id
+        self.grants[token] = Grant(token, account.email, client, scopes or account.scopes, self.clock.now())
+        account.refresh_token = token
+        return token
+
+    def revoke(
+        self,
+        account: Account,
+        *,
+        error: str = "invalid_grant",
+        description: str = "Token has been expired or revoked.",
+        subtype: str | None = None,
+    ) -> None:
+        """End every grant of the account; refreshing answers with this error from now on."""
+        for grant in self.grants.values():
+            if grant.email == account.email:
+                grant.dead = grant.dead or (error, description, subtype)
+        self.tokens = {key: token for key, token in self.tokens.items() if token.email != account.email}
+
+    def set_client_secret(self, client_id: str, secret: str) -> None:
+        """What the OAuth client's owner does in the provider's console."""
+        self.clients[client_id].secret = secret
+
+    def issue_access_token(self, grant: Grant) -> AccessToken:
+        """A bearer token of an hour."""
+        expires = self.clock.now() + timedelta(seconds=ACCESS_TOKEN_SECONDS)
+        token = AccessToken(
+            f"ya29.{secrets.token_urlsafe(48)}",
+            grant.email,
+            grant.client_id,
+            grant.scopes,
+            expires,
+            grant.refresh_token,
+        )
+        self.tokens[token.token] = token
+        return token
+
+    def expire_access_tokens(self) -> None:
+        """Every bearer token is refused from now on."""
+        self.tokens.clear()
+
+    # --- calendars ---
+
+    def add_calendar(
+        self,
+        account: Account,
+        summary: str,
+        time_zone: str = "UTC",
+        *,
+        calendar_id: str | None = None,
+        kind: CalendarKind = "secondary",
+    ) -> Calendar:
+        """A calendar that the account owns."""
+        now = self.clock.now()
+        calendar_id = calendar_id or f"{secrets.token_hex(26)}@group.calendar.google.com"
+        calendar = Calendar(
+            id=calendar_id,
+            owner=account.email,
+            summary=summary,
+            time_zone=time_zone,
+            kind=kind,
+            created=now,
+            updated=now,
+            acl={account.email: "owner"},
+            acl_seq={account.email: self.seq},
+            acl_updated={account.email: now},
+        )
+        self.calendars[calendar_id] = calendar
+        self.versions[calendar_id] = {}
+        return calendar
+
+    def share(self, calendar_id: str, email: str, role: Role | None) -> None:
+        """Give somebody access, change it, or (None) take it away; sync tokens of that person end."""
+        calendar = self.calendar(calendar_id)
+        if role is None:
+            calendar.acl.pop(email, None)
+        else:
+            calendar.acl[email] = role
+        calendar.acl_epoch[email] = calendar.acl_epoch.get(email, 0) + 1
+
+    def expire_sync_tokens(self, calendar_id: str) -> None:
+        """The provider forgets: every sync token handed out so far answers 410."""
+        self.calendar(calendar_id).token_epoch += 1
+
+    def delete_calendar(self, calendar_id: str) -> None:
+        """Nobody can see it any more."""
+        self.calendar(calendar_id).deleted = True
+
+    def calendar(self, calendar_id: str) -> Calendar:
+        """By id; UnknownError."""
+        try:
+            return self.calendars[calendar_id]
+        except KeyError:
+            raise UnknownError(calendar_id) from None
+
+    # --- events ---
+
+    def create_event(self, calendar_id: str, draft: EventDraft, *, event_id: str | None = None) -> Event:
+        """A single event, or a series where the draft recurs."""
+        calendar = self.calendar(calendar_id)
+        now, seq = self.clock.now(), self.seq + 1
+        event_id = event_id or "".join(secrets.choice(_BASE32HEX) for _ in range(26))
+        owner = Person(calendar.owner)
+        values = {name: getattr(draft, name) for name in DRAFT_FIELDS}
+        values["time_zone"] = draft.time_zone or calendar.time_zone
+        values["organizer"] = draft.organizer or owner
+        values["creator"] = draft.creator or owner
+        values["ical_uid"] = draft.ical_uid or f"{event_id}@google.com"
+        event = Event(**values, id=event_id, calendar_id=calendar_id, created=now, updated=now, seq=seq, base_seq=seq)
+        return self._store(event, "created")
+
+    def event(self, calendar_id: str, event_id: str) -> Event:
+        """The newest version; UnknownError."""
+        found = self.versions.get(calendar_id, {}).get(event_id)
+        if not found:
+            raise UnknownError(event_id)
+        return found[-1]
+
+    def update_event(self, calendar_id: str, event_id: str, **changes: Any) -> Event:
+        """Change a single event, or all of a series; changed times of a series drop its exceptions, as at Google."""
+        event = self.event(calendar_id, event_id)
+        retimed = "start" in changes or "end" in changes
+        overrides = {} if event.is_series and (retimed or "recurrence" in changes) else event.overrides
+        return self._next(
+            event, "updated", **changes, overrides=overrides, sequence=event.sequence + (1 if retimed else 0)
+        )
+
+    def touch(self, calendar_id: str, event_id: str) -> Event:
+        """A change that nobody can see: a new version with the same content."""
+        return self._next(self.event(calendar_id, event_id), "updated")
+
+    def delete_event(self, calendar_id: str, event_id: str) -> Event:
+        """Delete a single event or a whole series."""
+        return self._next(self.event(calendar_id, event_id), "deleted", deleted=True)
+
+    def restore_event(self, calendar_id: str, event_id: str) -> Event:
+        """Bring it back from the trash, same id."""
+        return self._next(self.event(calendar_id, event_id), "restored", deleted=False)
+
+    def move_event(self, calendar_id: str, event_id: str, destination: str) -> Event:
+        """Move to another calendar, with the same id."""
+        event = self.event(calendar_id, event_id)
+        self._next(event, "moved_out", deleted=True, moved_to=destination)
+        seq, now = self.seq + 1, self.clock.now()
+        moved = replace(event, calendar_id=destination, seq=seq, base_seq=seq, updated=now, deleted=False)
+        return self._store(moved, "moved_in")
+
+    def update_instance(
+        self,
+        calendar_id: str,
+        event_id: str,
+        original_start: OriginalStart,
+        **changes: Any,
+    ) -> Event:
+        """Change one occurrence alone."""
+        return self._override(calendar_id, event_id, original_start, changes, cancelled=False)
+
+    def cancel_instance(self, calendar_id: str, event_id: str, original_start: OriginalStart) -> Event:
+        """Delete one occurrence alone."""
+        return self._override(calendar_id, event_id, original_start, {}, cancelled=True)
+
+    def split_series(self, calendar_id: str, event_id: str, at: OriginalStart, **changes: Any) -> Event:
+        """«This and following»: the old series ends before `at`, a new one with ids of its own goes on from there."""
+        event = self.event(calendar_id, event_id)
+        first = series.occurrence(event, at)
+        stamp = f"{at:%Y%m%dT%H%M%S}" if isinstance(at, datetime) else f"{at:%Y%m%d}"
+        self._next(
+            event,
+            "updated",
+            recurrence=tuple(_ending_before(line, at) for line in event.recurrence),
+            overrides={key: value for key, value in event.overrides.items() if str(key) < str(at)},
+        )
+        values = {name: getattr(event, name) for name in DRAFT_FIELDS}
+        values |= {"start": at, "end": first.end, "ical_uid": None}
+        draft = EventDraft(**(values | changes))
+        return self.create_event(calendar_id, draft, event_id=f"{event_id}_R{stamp}")
+
+    def instances(self, calendar_id: str, start: datetime, end: datetime) -> list[Instance]:
+        """What the calendar shows in the span, exclusive on both sides: the truth that everything is compared with."""
+        zone = ZoneInfo(self.calendar(calendar_id).time_zone)
+        return [
+            shown
+            for versions in self.versions[calendar_id].values()
+            if versions[-1].is_live
+            for shown in series.within(versions[-1], start, end, zone)
+            if shown.live and shown.status != "cancelled"
+        ]
+
+    # --- inside ---
+
+    def _override(
+        self, calendar_id: str, event_id: str, original: OriginalStart, changes: dict[str, Any], *, cancelled: bool
+    ) -> Event:
+        event = self.event(calendar_id, event_id)
+        original = original.astimezone(UTC) if isinstance(original, datetime) else original
+        if not event.is_series or not series.is_original(event, original):
+            raise UnknownError(f"{event_id} has no occurrence at {original}")
+        before = event.overrides.get(original)
+        merged = {**(before.changes if before else {}), **changes}
+        now, seq = self.clock.now(), self.seq + 1
+        override = Override(original_start=original, changes=merged, cancelled=cancelled, seq=seq, updated=now)
+        version = replace(event, overrides={**event.overrides, original: override}, seq=seq)
+        return self._store(version, "instance", original)
+
+    def _next(self, event: Event, kind: Any, **changes: Any) -> Event:
+        seq = self.seq + 1
+        return self._store(
+            replace(event, **{"updated": self.clock.now(), "seq": seq, "base_seq": seq, **changes}), kind
+        )
+
+    def _store(self, event: Event, kind: Any, original: OriginalStart | None = None) -> Event:
+        self.versions[event.calendar_id].setdefault(event.id, []).append(event)
+        change = Change(event.seq, self.clock.now(), event.calendar_id, event.id, kind, original)
+        self.log.append(change)
+        for listener in self._listeners:
+            listener(change)
+        return event
+
+
+def _ending_before(line: str, at: OriginalStart) -> str:
+    if not line.upper().startswith("RRULE"):
+        return line
+    last = at - timedelta(seconds=1) if isinstance(at, datetime) else at - timedelta(days=1)
+    until = f"{last.astimezone(UTC):%Y%m%dT%H%M%SZ}" if isinstance(last, datetime) else f"{last:%Y%m%d}"
+    kept = [part for part in line.split(";") if not part.upper().startswith(("UNTIL=", "COUNT="))]
+    return ";".join([*kept, f"UNTIL={until}"])
