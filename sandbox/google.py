@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -151,8 +152,7 @@ class Google:
     # --- OAuth ---
 
     async def _token(self, request: Request) -> Response:
-        form = await request.form()
-        values = {name: str(value) for name, value in form.items()}
+        values = await _form(request)
         fault = self._faults.strike("oauth_error", "token")
         if fault is not None:
             params = fault.params
@@ -180,8 +180,7 @@ class Google:
         return reply({"access_token": token.token, "expires_in": 3599, "scope": scope, "token_type": "Bearer"})
 
     async def _revoke(self, request: Request) -> Response:
-        form = await request.form()
-        text = str(form.get("token", ""))
+        text = (await _form(request)).get("token", "")
         known = self._world.tokens.get(text)
         grant = self._world.grants.get(known.refresh_token if known else text)
         if grant is None or grant.dead is not None:
@@ -316,3 +315,8 @@ class Google:
             return errors.failure(400, "resourceIdInvalid", "Resource id does not belong to the channel")
         channel.stopped = True
         return Response(status_code=204)
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """An application/x-www-form-urlencoded body."""
+    return dict(parse_qsl((await request.body()).decode()))
