@@ -5,7 +5,9 @@ While one is open, `in_transaction()` is true for the task that opened it: HTTP 
 a provider's pause must never hold a row.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
@@ -80,6 +82,12 @@ class Tx(ReadTx):
         """Run a writing statement; the number of rows it touched."""
         return (await self._connection.execute(_prepared(statement), params)).rowcount
 
+    async def copy(self, table: str, columns: Sequence[str], records: Iterable[Sequence[Any]]) -> None:
+        """COPY new rows in: no conflict may be possible, and something was executed in this transaction before."""
+        raw = await self._connection.get_raw_connection()
+        driver: asyncpg.Connection[asyncpg.Record] = raw.driver_connection  # type: ignore[assignment]
+        await driver.copy_records_to_table(table, columns=list(columns), records=records)
+
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call once the commit is durable (a wake-up: losing it costs time, never data)."""
         self.callbacks.append(callback)
@@ -138,7 +146,7 @@ class Database:
 
 
 def _engine(settings: Settings, application: str) -> AsyncEngine:
-    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
+    async def connect() -> asyncpg.Connection[asyncpg.Record]:
         connection = await asyncpg.connect(
             settings.database_url,
             timeout=10,

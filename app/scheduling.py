@@ -61,7 +61,7 @@ WITH claimed AS (
 )
 SELECT s.fence, s.requested_seq, s.cursor, s.cursor_version, s.window_start, s.window_end, s.suspect_code,
        s.failure_count, s.due_at, s.anchor_due_at <= app_now() OR s.full_requested_seq > s.synced_seq AS is_full_due,
-       c.project_id, c.platform, c.platform_uuid, c.remote_calendar_id, c.account_subject, c.time_zone,
+       c.project_id, c.platform, c.platform_uuid, c.remote_calendar_id, c.account_subject, c.email, c.time_zone,
        g.version, g.access_token_sealed, g.is_identity_due,
        g.access_token_expires_at > app_now() + interval '5 minutes' AS is_token_fresh,
        a.client_id, app_now() AS now
@@ -116,6 +116,7 @@ class Claim:
     platform_uuid: str | None
     remote_calendar_id: str | None
     account_subject: str | None
+    email: str | None
     time_zone: str | None
     client_id: str
     fence: int
@@ -226,6 +227,7 @@ def _claim_of(calendar_id: UUID, row: "Row[tuple[object, ...]]") -> Claim:
         platform_uuid=row.platform_uuid,
         remote_calendar_id=row.remote_calendar_id,
         account_subject=row.account_subject,
+        email=row.email,
         time_zone=row.time_zone,
         client_id=row.client_id,
         fence=row.fence,

@@ -18,14 +18,14 @@ import httpx
 import pytest
 from alembic import command
 from alembic.config import Config
-from app.main import create_app
-from sandbox.sink import Sink
-from tests.harness import Actor, LateTransport, Project, Served, new_project, serve
 
 from app import embedded
+from app.main import create_app
 from app.runtime import Runtime, open_runtime
 from app.settings import Settings
 from sandbox import Sandbox
+from sandbox.sink import Sink
+from tests.harness import Actor, LateTransport, Project, Receiver, listen, new_project
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC_URL = "http://127.0.0.1:1"
@@ -121,6 +121,8 @@ def settings(database_url: str, redis_url: str, overrides: dict[str, object]) ->
         "egress_allow": "127.0.0.0/8",
         "webhook_allow_http": True,
         "database_pool_size": 10,
+        "google_user_quota_per_minute": 100_000,
+        "google_app_quota_per_minute": 100_000,
         **overrides,
     }
     return Settings.model_validate(values)
@@ -144,7 +146,7 @@ async def sandbox(push_transport: LateTransport) -> AsyncIterator[Sandbox]:
 @pytest.fixture
 async def rt(settings: Settings, sandbox: Sandbox, push_transport: LateTransport) -> AsyncIterator[Runtime]:
     """The runtime under test, its providers answered by the sandbox."""
-    transport = httpx.ASGITransport(sandbox.app, raise_app_exceptions=False)
+    transport = httpx.ASGITransport(sandbox.app)
     async with open_runtime(settings, transport=transport) as runtime:
         push_transport.inner = httpx.ASGITransport(create_app(runtime))
         yield runtime
@@ -171,14 +173,15 @@ async def other_project(rt: Runtime) -> Project:
 
 
 @pytest.fixture
-async def sink() -> AsyncIterator[Served]:
+async def sink() -> AsyncIterator[Receiver]:
     """A webhook receiver on a loopback port that verifies and remembers."""
-    async with serve(Sink()) as served:
-        yield served
+    inner = Sink()
+    async with listen(inner.app) as url:
+        yield Receiver(inner, url)
 
 
 @pytest.fixture
-def actor(rt: Runtime, api: httpx.AsyncClient, project: Project, sandbox: Sandbox, sink: Served) -> Actor:
+def actor(rt: Runtime, api: httpx.AsyncClient, project: Project, sandbox: Sandbox, sink: Receiver) -> Actor:
     """An application that uses Punctual: connects calendars, receives webhooks, reads the API."""
     return Actor(rt, api, project, sandbox, sink)
 

@@ -7,9 +7,10 @@ cause and effect, without sleeping.
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +23,12 @@ from app.ids import CALENDAR, PROJECT, new_id, parse, public
 from app.runtime import Runtime
 from app.sync import channels, cleanup
 from app.webhooks.delivery import deliver_due
+from sandbox import Sandbox
+from sandbox.model import Account, Event, EventDraft
+from sandbox.sink import Received, Sink
 from workers.jobs import run_sync
+
+Json = dict[str, Any]
 
 
 class LateTransport(httpx.AsyncBaseTransport):
@@ -81,7 +87,7 @@ async def run_due(rt: Runtime) -> int:
 
 
 @asynccontextmanager
-async def listen(app: Any) -> AsyncIterator[str]:  # noqa: ANN401 - any ASGI application
+async def listen(app: Any) -> AsyncIterator[str]:
     """Serve an ASGI application on a free loopback port; its base URL."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
@@ -96,3 +102,172 @@ async def listen(app: Any) -> AsyncIterator[str]:  # noqa: ANN401 - any ASGI app
         server.should_exit = True
         await task
         listener.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """A sink and where it listens."""
+
+    sink: Sink
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A calendar as the application knows it, and the account behind it at the provider."""
+
+    id: str
+    account: Account
+    remote_id: str
+
+    @property
+    def key(self) -> UUID:
+        """The row's key."""
+        key = parse(CALENDAR, self.id)
+        assert key is not None
+        return key
+
+
+class Actor:
+    """An application that uses Punctual, and its users who edit their calendars at the provider."""
+
+    def __init__(
+        self, rt: Runtime, api: httpx.AsyncClient, project: Project, sandbox: Sandbox, receiver: Receiver
+    ) -> None:
+        self.rt = rt
+        self.api = api
+        self.project = project
+        self.sandbox = sandbox
+        self.sink = receiver.sink
+        self._receiver = receiver
+        self._accounts = 0
+
+    # --- the application ---
+
+    async def call(self, method: str, path: str, *, expect: int = 200, **request: Any) -> Json:
+        """One API request with the project's key; asserts the status."""
+        answer = await self.api.request(method, f"/api/v1{path}", headers=self.project.headers, **request)
+        assert answer.status_code == expect, answer.text
+        return dict(answer.json()) if answer.content else {}
+
+    async def subscribe(self, *, hook: str = "default") -> Json:
+        """A webhook endpoint at the sink, for both calendar triggers."""
+        body = {
+            "url": f"{self._receiver.url}/hooks/{hook}",
+            "triggers": ["calendar.events_update", "calendar.state_change"],
+        }
+        endpoint = await self.call("POST", "/webhooks", json=body, expect=201)
+        self.sink.hook(hook).secrets.append(endpoint["secret"])
+        return endpoint
+
+    async def connect(self, account: Account | None = None, **body: Any) -> Connected:
+        """Connect an account's calendar (the primary one unless `platform_uuid` says otherwise)."""
+        account = account or self.new_account()
+        credentials = {
+            "platform": "google",
+            "client_id": account.client_id,
+            "client_secret": account.client_secret,
+            "refresh_token": account.refresh_token,
+        }
+        calendar = await self.call("POST", "/calendars", json={**credentials, **body}, expect=201)
+        return Connected(calendar["id"], account, body.get("platform_uuid") or account.email)
+
+    async def connected(self, **body: Any) -> Connected:
+        """A calendar after its first sync, with its channel open and nothing left to do."""
+        calendar = await self.connect(**body)
+        await self.quiesce()
+        return calendar
+
+    async def calendar(self, calendar: Connected) -> Json:
+        """GET /calendars/{id}"""
+        return await self.call("GET", f"/calendars/{calendar.id}")
+
+    async def events(self, calendar: Connected, **filters: Any) -> list[Json]:
+        """All pages of the calendar's events; deleted ones only where asked for."""
+        params: Json = {"calendar_id": calendar.id, "is_deleted": "false", "limit": 250, **filters}
+        found: list[Json] = []
+        answer = await self.call("GET", "/calendar_events", params={k: v for k, v in params.items() if v is not None})
+        while True:
+            found += answer["results"]
+            if answer["next"] is None:
+                return found
+            path = answer["next"].partition("/api/v1")[2]
+            answer = await self.call("GET", path)
+
+    def messages(self, trigger: str = "calendar.events_update") -> list[Received]:
+        """What arrived, each message once."""
+        return self.sink.messages(trigger=trigger)
+
+    def entries(self) -> list[Json]:
+        """The change entries of everything that arrived, in order of their sequence."""
+        found = [entry for message in self.messages() for entry in message.body["data"]["events"]]
+        return sorted(found, key=lambda entry: int(entry["change_seq"]))
+
+    # --- the users ---
+
+    def new_account(self) -> Account:
+        """A person at the provider."""
+        self._accounts += 1
+        return self.sandbox.world.add_account(f"person{self._accounts}@example.com", time_zone="Europe/Berlin")
+
+    def add_event(self, calendar: Connected, title: str = "Planning", *, hours: float = 24, **draft: Any) -> Event:
+        """An hour-long event, so many hours from now."""
+        start = self.now() + timedelta(hours=hours)
+        values = {"start": start, "end": start + timedelta(hours=1), **draft}
+        return self.sandbox.world.create_event(calendar.remote_id, EventDraft(title=title, **values))
+
+    def now(self) -> datetime:
+        """What time it is at the provider, to the second."""
+        return self.sandbox.world.clock.now().replace(microsecond=0)
+
+    def advance(self, delta: timedelta) -> None:
+        """Let time pass, here and at the provider."""
+        self.rt.clock.advance(delta)
+        self.sandbox.world.clock.advance(delta)
+
+    # --- what is due ---
+
+    async def quiesce(self) -> None:
+        """Deliver pushes, run what is due, until nothing is."""
+        for _ in range(50):
+            await self.sandbox.push.idle()
+            await self.rt.queue.drain()
+            if not await run_due(self.rt):
+                return
+        raise AssertionError("there is always something due")
+
+    async def assert_equal(self, calendar: Connected) -> None:
+        """The API shows exactly what the provider shows in the window."""
+        state = await self.window(calendar)
+        world = self.sandbox.world.instances(calendar.remote_id, *state)
+        expected = {i.event_id: (i.title, _instant(i.start), _instant(i.end)) for i in world}
+        listed = await self.events(calendar)
+        shown = {
+            e["platform_uuid"]: (e["name"], _shown(e, "start"), _shown(e, "end"))
+            for e in listed
+            if _overlaps(e, *state)
+        }
+        assert shown == expected
+
+    async def window(self, calendar: Connected) -> tuple[datetime, datetime]:
+        """The stored window of a calendar."""
+        async with self.rt.db.reading() as tx:
+            row = await tx.row(
+                "SELECT window_start, window_end FROM sync_state WHERE calendar_id = :id", {"id": calendar.key}
+            )
+        assert row is not None
+        return row.window_start, row.window_end
+
+
+def _instant(moment: Any) -> str:
+    if isinstance(moment, datetime):
+        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
+    return str(moment.isoformat())
+
+
+def _shown(event: Json, which: str) -> str:
+    return str(event[f"{which}_date"] if event["is_all_day"] else event[f"{which}_time"])
+
+
+def _overlaps(event: Json, start: datetime, end: datetime) -> bool:
+    return datetime.fromisoformat(event["end_time"]) > start and datetime.fromisoformat(event["start_time"]) < end

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 from typing import Any
 
@@ -9,6 +10,7 @@ import orjson
 from arq import Worker
 from arq.connections import ArqRedis
 from arq.worker import func
+from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from app.queue import CLEAN_UP_JOB, QUEUE_NAME, SYNC_JOB
@@ -22,8 +24,19 @@ STOP_SECONDS = 15.0
 _JOB_SECONDS = 330
 
 
+def calm_collector() -> None:
+    """Let the garbage collector look less often: a round makes many thousand objects that all live until its commit.
+
+    Measured on a first sync of 2,000 events: a third of the mapping's time went into looking at them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
 async def work(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT."""
+    calm_collector()
     configure_logging(settings)
     serve_metrics(settings)
     stop = asyncio.Event()
@@ -44,7 +57,8 @@ async def run(rt: Runtime, stop: asyncio.Event) -> None:
         asyncio.create_task(_arq_loop(rt, stop), name="arq"),
     ]
     stopping = asyncio.create_task(stop.wait(), name="stop")
-    done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+    waited: list[asyncio.Task[Any]] = [*tasks, stopping]
+    done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     stopping.cancel()
     with contextlib.suppress(TimeoutError):
@@ -70,7 +84,7 @@ async def _arq_loop(rt: Runtime, stop: asyncio.Event) -> None:
         stopping.cancel()
         running.cancel()
         outcome = (await asyncio.gather(running, return_exceptions=True))[0]
-        await _end(worker)
+        await end(worker)
         if was_asked:
             return
         log.warning("work.redis_away", error=type(outcome).__name__, pause_seconds=pause)
@@ -80,7 +94,7 @@ async def _arq_loop(rt: Runtime, stop: asyncio.Event) -> None:
         pause = min(10.0, pause * 2)
 
 
-async def _end(worker: Worker) -> None:
+async def end(worker: Worker) -> None:
     """Cancel the jobs that still run (each gives its claim back) and drop the worker's connections."""
     for task in worker.tasks.values():
         task.cancel()
@@ -94,12 +108,11 @@ def make_worker(rt: Runtime, *, burst: bool = False) -> Worker:
     context: dict[str, Any] = {"runtime": rt}
     return Worker(
         functions=[func(jobs.sync_calendar, name=SYNC_JOB), func(jobs.clean_up_calendar, name=CLEAN_UP_JOB)],
-        redis_pool=ArqRedis.from_url(
-            rt.settings.redis_url,
+        redis_pool=ArqRedis(
+            ConnectionPool.from_url(rt.settings.redis_url, socket_connect_timeout=2),
             job_serializer=orjson.dumps,
             job_deserializer=orjson.loads,
             default_queue_name=QUEUE_NAME,
-            socket_connect_timeout=2,
         ),
         queue_name=QUEUE_NAME,
         ctx=context,

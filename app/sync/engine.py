@@ -137,7 +137,7 @@ async def _fetch(rt: Runtime, claim: Claim, tokens: GrantTokens) -> tuple[Identi
     identity = None
     if claim.is_identity_due or claim.remote_calendar_id is None:
         account = await provider.fetch_account(access)
-        if claim.account_subject is not None and account.subject != claim.account_subject:
+        if not _is_same_account(claim, account):
             raise GrantRevoked("the grant belongs to another account", reason="wrong_account")
         identity = Identity(account, await provider.fetch_calendar(access, claim.platform_uuid))
     remote_id = identity.remote.id if identity else claim.remote_calendar_id
@@ -164,6 +164,16 @@ async def _fetch(rt: Runtime, claim: Claim, tokens: GrantTokens) -> tuple[Identi
         except CursorExpired:
             log.info("sync.cursor_expired", calendar=str(claim.calendar_id))
     return identity, await read(None, window_from(claim.now))
+
+
+def _is_same_account(claim: Claim, account: Account) -> bool:
+    """Whether a grant belongs to the account that the calendar was connected with.
+
+    A grant without the scopes that tell the subject has its e-mail address in its place: then the address decides.
+    """
+    if claim.account_subject in {None, account.subject, account.email}:
+        return True
+    return account.subject == account.email and account.email == claim.email
 
 
 def window_from(anchor: datetime) -> Window:
@@ -278,7 +288,7 @@ async def _update_calendar(
             "updated_at": updated_at,
             "remote": remote.id if remote else None,
             "subject": identity.account.subject if identity else None,
-            "email": (remote.email or identity.account.email) if identity and remote else None,
+            "email": (identity.account.email or identity.remote.email) if identity else None,
             "name": (remote.name if remote else None) or fetched.name,
             "zone": fetched.time_zone or (remote.time_zone if remote else None),
             "channel_key": key_of(claim, identity) if identity else None,

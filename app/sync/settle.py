@@ -59,7 +59,8 @@ UPDATE calendars SET state = 'disconnected', failure = CAST(:failure AS jsonb), 
 
 _STOP = """
 UPDATE sync_state SET lease_until = NULL, not_before = 'infinity', is_deferral = false,
-       failure_count = failure_count + 1, failure_code = :code, failing_since = coalesce(failing_since, app_now()), suspect_code = NULL
+       failure_count = failure_count + 1, failure_code = :code, failing_since = coalesce(failing_since, app_now()),
+       suspect_code = NULL
  WHERE calendar_id = :id AND fence = :fence
 """
 
