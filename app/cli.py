@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
@@ -66,6 +67,9 @@ def serve(host: str, port: int) -> None:
     settings = _settings()
     configure_logging(settings)
     serve_metrics(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn stops, then raises the signal again: a stop that was asked for is no failure.
+        signal.signal(number, lambda *_: None)
     uvicorn.run(
         create_app(settings=settings),
         host=host,
