@@ -15,20 +15,20 @@ from uuid import UUID
 from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError, InterfaceError
 
-from app.crypto import hash_secret, same
 from app.db import Tx
-from app.errors import ProviderAway, SyncSuperseded
-from app.providers.base import Notification, Platform, Window
+from app.errors import SyncSuperseded
+from app.providers.base import Platform, Window
 from app.runtime import Runtime
 from app.telemetry import log
 
-PUSH_SECONDS = 1.0
-"""A push is durable within this time, or the provider is told to come again."""
+_BY_ID = "calendar_id = ANY(:ids)"
+_BY_CHANNEL = """calendar_id IN (
+    SELECT id FROM calendars WHERE channel_key = ANY(:keys) AND state = 'connected' AND deleted_at IS NULL)"""
 
 _REQUEST = """
 WITH target AS (
     SELECT calendar_id, first_requested_at IS NULL AS opens
-      FROM sync_state WHERE calendar_id = ANY(:ids) ORDER BY calendar_id FOR UPDATE
+      FROM sync_state WHERE {which} ORDER BY calendar_id FOR UPDATE
 )
 UPDATE sync_state s
    SET requested_seq = s.requested_seq + 1,
@@ -96,15 +96,6 @@ UPDATE sync_state s SET requested_seq = s.requested_seq + 1, due_at = app_now()
   FROM due WHERE s.calendar_id = due.calendar_id
 """
 
-_CHANNEL = """
-SELECT set_config('lock_timeout', :lock_timeout, true), token_hash, channel_key, resource_id
-  FROM push_channels WHERE id = :id AND state <> 'closed'
-"""
-
-_SERVED = """
-SELECT id FROM calendars WHERE channel_key = :key AND state = 'connected' AND deleted_at IS NULL
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -142,20 +133,21 @@ async def request_syncs(
     *,
     is_full: bool = False,
     is_priority: bool = False,
-    is_push: bool = False,
 ) -> dict[UUID, int]:
     """Ask for a sync of each calendar; the requested_seq that will have served this request."""
-    rows = await tx.rows(
-        _REQUEST,
-        {
-            "ids": list(calendar_ids),
-            "is_full": is_full,
-            "is_priority": is_priority,
-            "is_push": is_push,
-            "quiet": rt.settings.sync_quiet_seconds,
-            "max_wait": rt.settings.sync_max_wait_seconds,
-        },
-    )
+    params = {"ids": list(calendar_ids), "is_full": is_full, "is_priority": is_priority, "is_push": False}
+    return await _request(rt, tx, _BY_ID, params)
+
+
+async def request_served(rt: Runtime, tx: Tx, channel_keys: Sequence[bytes]) -> None:
+    """Ask for a sync of every connected calendar that these push channels serve: a notification came."""
+    params = {"keys": list(channel_keys), "is_full": False, "is_priority": False, "is_push": True}
+    await _request(rt, tx, _BY_CHANNEL, params)
+
+
+async def _request(rt: Runtime, tx: Tx, which: str, params: dict[str, object]) -> dict[UUID, int]:
+    quiet = {"quiet": rt.settings.sync_quiet_seconds, "max_wait": rt.settings.sync_max_wait_seconds}
+    rows = await tx.rows(_REQUEST.format(which=which), {**params, **quiet})
     for row in rows:
         if row.is_wake_due and row.delay is not None:
             _wake_after_commit(rt, tx, row.calendar_id, float(row.delay))
@@ -164,42 +156,6 @@ async def request_syncs(
 
 def _wake_after_commit(rt: Runtime, tx: Tx, calendar_id: UUID, delay: float) -> None:
     tx.after_commit(lambda: rt.queue.wake_sync(calendar_id, max(0.0, delay)))
-
-
-async def accept_notification(rt: Runtime, notification: Notification) -> str:
-    """Judge an inbound push and make it durable: `accepted`, or why it was not (`created`, `unknown`, `forged`).
-
-    ProviderAway where that takes longer than a second: the provider comes again.
-    """
-    try:
-        async with asyncio.timeout(PUSH_SECONDS), rt.db.transaction() as tx:
-            return await _accept(rt, tx, notification)
-    except (TimeoutError, DBAPIError, InterfaceError, OSError) as exc:
-        log.warning("push.not_durable", error=type(exc).__name__)
-        raise ProviderAway("the notification could not be stored in time", headers={"Retry-After": "1"}) from exc
-
-
-async def _accept(rt: Runtime, tx: Tx, notification: Notification) -> str:
-    try:
-        channel_id = UUID(notification.channel_id)
-    except ValueError:
-        return "unknown"
-    lock_timeout = f"{int(PUSH_SECONDS * 1000)}ms"
-    channel = await tx.row(_CHANNEL, {"id": channel_id, "lock_timeout": lock_timeout})
-    if channel is None:
-        return "unknown"
-    if not same(channel.token_hash, hash_secret(notification.token)):
-        return "forged"
-    if channel.resource_id is None and notification.resource_id is not None:
-        await tx.execute(
-            "UPDATE push_channels SET resource_id = :resource WHERE id = :id AND resource_id IS NULL",
-            {"id": channel_id, "resource": notification.resource_id},
-        )
-    if notification.kind == "created":
-        return "created"
-    served = await tx.rows(_SERVED, {"key": channel.channel_key})
-    await request_syncs(rt, tx, [row.id for row in served], is_push=True)
-    return "accepted"
 
 
 async def claim(rt: Runtime, calendar_id: UUID) -> Claim | None:

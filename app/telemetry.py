@@ -92,6 +92,7 @@ def configure_logging(settings: Settings) -> None:
     shared: list[Any] = [structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level, timestamper]
     structlog.configure(
         processors=[
+            structlog.stdlib.filter_by_level,
             *shared,
             _drop_secrets,
             structlog.processors.format_exc_info,
