@@ -1,0 +1,98 @@
+"""One attempt: sign, post, and decide what the answer means.
+
+The message's bytes go out as they were stored, under the same `webhook-id` each time. Only a 2xx is a success,
+redirects are none, 410 ends it. Nothing is sent that could not be recorded while the claim is still ours.
+"""
+
+from random import SystemRandom
+from time import monotonic, time
+
+from app import __version__
+from app.crypto import Place, SealBroken
+from app.egress import EgressAnswer
+from app.ids import MESSAGE, public
+from app.runtime import Runtime
+from app.telemetry import log
+from app.webhooks.claims import Claim, Outcome, State
+from app.webhooks.payloads import TEST
+from app.webhooks.signing import signed_headers
+
+RETRY_AFTER_MAX_SECONDS = 86_400.0
+JITTER = 0.1
+"""A wait is up to this part longer than the schedule says, never shorter."""
+USER_AGENT = f"Punctual/{__version__}"
+
+_random = SystemRandom()
+
+
+async def attempt(rt: Runtime, claim: Claim) -> Outcome:
+    """One exchange with the endpoint, signed as of now; without one where its time or its endpoint is over."""
+    started, timeout = monotonic(), rt.settings.delivery_timeout_seconds
+    if started + timeout > claim.lease_ends:
+        return given_back(claim)
+    if claim.endpoint_state == "deleted" or (claim.endpoint_state == "disabled" and claim.trigger != TEST):
+        error = f"endpoint_{claim.endpoint_state}"
+        return Outcome(claim, "failed", wait_seconds=0.0, started=started, error=error)
+    try:
+        secret = rt.cipher.open(claim.secret_sealed, Place("webhook_endpoints", "secret", claim.endpoint_id))
+    except SealBroken:
+        log.error("delivery.secret_unreadable", endpoint_id=str(claim.endpoint_id))
+        answer = EgressAnswer(None, "secret_unreadable", None, "", {}, None)
+    else:
+        answer = await rt.egress.post(
+            claim.url, headers=_headers(claim, secret), body=claim.payload, timeout_seconds=timeout
+        )
+    return decide(claim, answer, waits=rt.settings.delivery_retry_seconds, started=started)
+
+
+def given_back(claim: Claim) -> Outcome:
+    """The end of a claim that was not used: due again at once, and not counted."""
+    return Outcome(claim, "pending", wait_seconds=0.0, started=monotonic(), is_attempt=False)
+
+
+def decide(claim: Claim, answer: EgressAnswer, *, waits: tuple[float, ...], started: float) -> Outcome:
+    """What an answer means: success, another attempt after one of `waits` (seconds), or the end.
+
+    `Retry-After` is a lower bound of the wait, up to a day.
+    """
+    error, wait = _failure(answer), 0.0
+    state: State
+    if error is None:
+        state = "succeeded"
+    elif error == "gone" or claim.attempt > len(waits):
+        state = "failed"
+    else:
+        state = "pending"
+        wait = waits[claim.attempt - 1] * (1 + JITTER * _random.random())
+        wait = max(wait, min(answer.retry_after or 0.0, RETRY_AFTER_MAX_SECONDS))
+    return Outcome(
+        claim=claim,
+        state=state,
+        wait_seconds=wait,
+        started=started,
+        status=answer.status,
+        error=error,
+        phases_ms=answer.phases_ms,
+        address=answer.address,
+        response_body=None if answer.status is None else answer.body,
+    )
+
+
+def _failure(answer: EgressAnswer) -> str | None:
+    status = answer.status
+    if status is None:
+        return answer.error
+    if 200 <= status < 300:
+        return None
+    if status == 410:
+        return "gone"
+    return "redirect" if 300 <= status < 400 else "refused"
+
+
+def _headers(claim: Claim, secret: str) -> dict[str, str]:
+    message_id = public(MESSAGE, claim.message_id)
+    return {
+        "content-type": "application/json",
+        "user-agent": USER_AGENT,
+        **signed_headers([secret], message_id=message_id, timestamp=int(time()), body=claim.payload),
+    }

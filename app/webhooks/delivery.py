@@ -1,0 +1,297 @@
+"""Delivery: claims what is due, keeps attempts under way, records how they went.
+
+Guarantees: at least once. No transaction is open during an exchange. An endpoint that is slow fills its own slots
+and no others: each holds as many claims as it will take within a second, and at least its slots. Results are
+recorded in batches while others are still under way; a database that is away delays them, and loses none.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from time import monotonic
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.runtime import Runtime
+from app.telemetry import DELIVERIES, DELIVERY_LAG, log
+from app.webhooks.attempts import attempt, given_back
+from app.webhooks.claims import Claim, Outcome, claim, per_endpoint, settle
+
+OUTAGE = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+"""What a database that is away, or about to be, looks like: wait and go on."""
+
+POLL_SECONDS = 0.25
+BATCH = 200
+HELD_FACTOR = 4
+"""Claims held for each that may be under way: some wait for a slot, some to be recorded."""
+AHEAD_SECONDS = 1.0
+AHEAD_FACTOR = 9
+LEASE_MARGIN_SECONDS = 10.0
+"""How much longer than an attempt a claim lasts: the time to wait for a slot, and to record."""
+LOOK_PAST_SECONDS = 0.05
+LANES_REMEMBERED = 2_000
+RECORD_BATCH = 500
+RECORD_AT_ONCE = 128
+RECORD_PAUSE_SECONDS = 0.01
+RECORD_SECONDS = 4.0
+"""How long a stop waits for results to be recorded; the leases of the others run out."""
+
+
+class _Lane:
+    """The claims of one endpoint: how many are under way, those that wait, and how long one takes."""
+
+    __slots__ = ("active", "is_full", "is_queued", "seconds", "waiting")
+
+    def __init__(self) -> None:
+        self.active = 0
+        self.waiting: deque[Claim] = deque()
+        self.seconds = AHEAD_SECONDS
+        self.is_queued = False
+        self.is_full = False
+
+    @property
+    def held(self) -> int:
+        return self.active + len(self.waiting)
+
+    def credit(self, slots: int) -> int:
+        """How many claims it may hold: its slots, and what these will take within AHEAD_SECONDS."""
+        ahead = slots * AHEAD_SECONDS / max(self.seconds, 0.001)
+        return slots + min(slots * AHEAD_FACTOR, int(ahead))
+
+
+class Courier:
+    """Holds claims and has them delivered, bounded in all and for each endpoint. An async context manager.
+
+    `wake` is set when there is room again or nothing is left to do: look for work then.
+    """
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+        self._slots = rt.settings.delivery_endpoint_concurrency
+        self._limit = rt.settings.delivery_concurrency
+        self._most = HELD_FACTOR * self._limit
+        self._lanes: dict[UUID, _Lane] = {}
+        self._ready: deque[_Lane] = deque()
+        self._active = 0
+        self._held = 0
+        self._looked_past = 0.0
+        self._is_crowded = False
+        self._is_closing = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._results: list[Outcome] = []
+        self._recordable = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._recorder: asyncio.Task[None] | None = None
+        self.wake = rt.queue.delivery_due
+        self.attempts = 0
+
+    async def __aenter__(self) -> Self:
+        self._recorder = asyncio.create_task(self._record())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.finish(grace_seconds=0)
+
+    async def rest(self) -> None:
+        """Until there may be something to do, and never long: whatever should have woken us may be lost."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                await self.wake.wait()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything claimed was recorded."""
+        return self._held == 0
+
+    async def claim(self) -> bool:
+        """Claim what is due and there is room for, and start on it. True: claim again, there may be more."""
+        if self._recorder is not None and self._recorder.done():
+            self._recorder.result()  # a mistake of ours ended it: nothing more may be sent
+        batch = min(BATCH, self._most - self._held)
+        if batch <= 0 or self._is_crowded:
+            return False
+        room, rooms = _Lane().credit(self._slots), self._rooms()
+        lease = self._rt.settings.delivery_timeout_seconds + LEASE_MARGIN_SECONDS
+        claims = await claim(self._rt.db, batch=batch, lease_seconds=lease, room=room, rooms=rooms)
+        self._held += len(claims)
+        self._is_crowded = self._held >= self._most
+        for each in claims:
+            self._lanes.setdefault(each.endpoint_id, _Lane()).waiting.append(each)
+        is_one_full = False
+        for endpoint, count in per_endpoint(claims).items():
+            lane = self._lanes[endpoint]
+            lane.is_full = count >= rooms.get(endpoint, room)
+            is_one_full = is_one_full or lane.is_full
+            self._queue(lane)
+        self._start()
+        return len(claims) == batch or (is_one_full and self._may_look_past())
+
+    def _rooms(self) -> dict[UUID, int]:
+        """What busy endpoints may be given still. A full one gets nothing until it is half empty."""
+        if len(self._lanes) > LANES_REMEMBERED:
+            self._lanes = {endpoint: lane for endpoint, lane in self._lanes.items() if lane.held}
+        rooms: dict[UUID, int] = {}
+        for endpoint, lane in self._lanes.items():
+            if lane.held:
+                room = lane.credit(self._slots) - lane.held
+                lane.is_full = lane.is_full or room <= 0
+                rooms[endpoint] = 0 if lane.is_full else room
+        return rooms
+
+    def _may_look_past(self) -> bool:
+        """Whether to look at once for what is due behind a long queue of one endpoint: costly, so not always."""
+        now = monotonic()
+        if now - self._looked_past < LOOK_PAST_SECONDS:
+            return False
+        self._looked_past = now
+        return True
+
+    def _queue(self, lane: _Lane) -> None:
+        if lane.waiting and lane.active < self._slots and not lane.is_queued:
+            lane.is_queued = True
+            self._ready.append(lane)
+
+    def _next(self) -> tuple[_Lane, Claim] | None:
+        """The claim to send next, its slot taken: endpoints take turns."""
+        if not self._ready or self._is_closing:
+            return None
+        lane = self._ready.popleft()
+        lane.is_queued = False
+        lane.active += 1
+        chosen = lane.waiting.popleft()
+        self._queue(lane)
+        return lane, chosen
+
+    def _start(self) -> None:
+        while self._active < self._limit and (chosen := self._next()):
+            self._active += 1
+            task = asyncio.create_task(self._work(*chosen))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
+    async def _work(self, lane: _Lane, claim: Claim) -> None:
+        """Attempt after attempt, whosever turn it is."""
+        chosen: tuple[_Lane, Claim] | None = (lane, claim)
+        try:
+            while chosen:
+                await self._deliver(*chosen)
+                chosen = self._next()
+        finally:
+            self._active -= 1
+            self._start()
+
+    async def _deliver(self, lane: _Lane, claim: Claim) -> None:
+        started, outcome = monotonic(), None
+        try:
+            outcome = await attempt(self._rt, claim)
+            lane.seconds += (monotonic() - started - lane.seconds) / 5
+        except asyncio.CancelledError:
+            outcome = given_back(claim)
+            raise
+        finally:
+            if outcome is None:  # a mistake of ours: the lease runs out, and the delivery is due again
+                self._let_go(1)
+            else:
+                self._results.append(outcome)
+                self._recordable.set()
+            lane.active -= 1
+            self._queue(lane)
+            if lane.is_full and lane.held <= lane.credit(self._slots) // 2:
+                lane.is_full = False
+                self.wake.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("delivery.attempt_crashed", exc_info=error)
+
+    def _let_go(self, count: int) -> None:
+        self._held -= count
+        if self._is_crowded and self._held <= self._most * 3 // 4:
+            self._is_crowded = False
+            self.wake.set()
+        if self._held == 0:
+            self._settled.set()
+            self.wake.set()
+
+    async def _record(self) -> None:
+        failures = 0
+        while await self._recordable.wait():
+            if len(self._results) < RECORD_AT_ONCE:
+                await asyncio.sleep(RECORD_PAUSE_SECONDS)
+            batch = self._results[:RECORD_BATCH]
+            try:
+                ours = await settle(self._rt.db, batch)
+            except OUTAGE as exc:
+                log.warning("delivery.not_recorded", error=type(exc).__name__, results=len(self._results))
+                failures += 1
+                self._forget(result for result in batch if result.claim.lease_ends < monotonic())
+                await asyncio.sleep(min(2.0, 0.1 * 2 ** min(failures, 6)))
+            else:
+                failures = 0
+                self.attempts += _count(batch, ours)
+                self._forget(batch)
+
+    def _forget(self, results: Iterable[Outcome]) -> None:
+        """Recorded, or too late for it: their lease is over, so that the deliveries are due again."""
+        gone = {id(result) for result in results}
+        self._results = [result for result in self._results if id(result) not in gone]
+        if not self._results:
+            self._recordable.clear()
+        self._let_go(len(gone))
+
+    async def finish(self, *, grace_seconds: float) -> None:
+        """Let attempts under way end, give the rest back, record it all: within the grace and RECORD_SECONDS."""
+        if self._recorder is None:
+            return
+        self._is_closing = True
+        for lane in self._lanes.values():
+            self._results.extend(given_back(each) for each in lane.waiting)
+            lane.waiting.clear()
+        if self._results:
+            self._recordable.set()
+        if self._tasks and grace_seconds:
+            await asyncio.wait(self._tasks, timeout=grace_seconds)
+        for task in self._tasks:
+            task.cancel()
+        self._settled.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RECORD_SECONDS):
+                if self._held:
+                    await self._settled.wait()
+        self._recorder.cancel()
+        await asyncio.wait([self._recorder])
+        self._recorder = None
+
+
+def _count(outcomes: Sequence[Outcome], ours: set[UUID]) -> int:
+    """Count attempts that were recorded, in metrics too."""
+    now = datetime.now(UTC)
+    recorded = [o for o in outcomes if o.is_attempt and o.claim.delivery_id in ours]
+    for outcome in recorded:
+        trigger = outcome.claim.trigger
+        DELIVERIES.labels(trigger, "retry" if outcome.state == "pending" else outcome.state).inc()
+        if outcome.state == "succeeded":
+            DELIVERY_LAG.labels(trigger).observe(max(0.0, (now - outcome.claim.created_at).total_seconds()))
+    return len(recorded)
+
+
+async def deliver_due(rt: Runtime) -> int:
+    """Deliver until nothing is due any more; the number of attempts that were recorded."""
+    async with Courier(rt) as courier:
+        while True:
+            courier.wake.clear()
+            if await courier.claim():
+                continue
+            if courier.is_idle:
+                return courier.attempts
+            await courier.rest()

@@ -1,0 +1,102 @@
+"""The outbox: messages are written in the transaction that changed what they tell about, or not at all.
+
+One statement stores the messages and one delivery for each endpoint that listens. Whoever publishes needs no
+idea of endpoints; whoever delivers needs no idea of calendars. The wake-up after the commit may be lost: a
+poll finds the rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from app.db import Tx
+from app.queue import Queue
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message to be stored. `endpoint_id` names its only receiver, else the trigger's listeners get it."""
+
+    id: UUID
+    project_id: UUID
+    calendar_id: UUID | None
+    trigger: str
+    payload: bytes
+    endpoint_id: UUID | None = None
+
+
+# A delivery's key starts with the 56 bits of its message's key that hold time and version, so that rows made
+# together lie together in the index; the rest is random. (uuidv7() exists from PostgreSQL 18 on only.)
+_PUBLISH = """
+WITH given AS (
+    SELECT * FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:projects AS uuid[]), CAST(:calendars AS uuid[]),
+        CAST(:triggers AS text[]), CAST(:payloads AS bytea[]), CAST(:endpoints AS uuid[])
+    ) AS m (id, project_id, calendar_id, trigger, payload, endpoint_id)
+), stored AS (
+    INSERT INTO messages (id, project_id, calendar_id, trigger, payload)
+    SELECT id, project_id, calendar_id, trigger, payload FROM given
+)
+INSERT INTO deliveries (id, project_id, message_id, endpoint_id, calendar_id, trigger, state, next_attempt_at)
+SELECT
+    CAST(encode(overlay(
+        uuid_send(gen_random_uuid()) PLACING substring(uuid_send(m.id) FROM 1 FOR 7) FROM 1 FOR 7
+    ), 'hex') AS uuid),
+    m.project_id, m.id, e.id, m.calendar_id, m.trigger, 'pending', (SELECT app_now())
+FROM given m
+JOIN webhook_endpoints e ON e.project_id = m.project_id AND e.deleted_at IS NULL AND (
+    e.id = m.endpoint_id
+    OR m.endpoint_id IS NULL AND e.state = 'enabled' AND m.trigger = ANY (e.triggers)
+)
+RETURNING id
+"""
+
+# Locked in the order in which attempts are recorded, so that neither waits for the other in a circle.
+_DROP_OF_CALENDAR = """
+WITH dropped AS (
+    SELECT id FROM deliveries
+    WHERE calendar_id = :calendar_id AND state = 'pending' AND trigger LIKE 'calendar.%'
+    ORDER BY id FOR UPDATE
+)
+DELETE FROM deliveries d USING dropped WHERE d.id = dropped.id
+"""
+
+_DROP_OF_ENDPOINT = """
+WITH dropped AS (
+    SELECT id FROM deliveries WHERE endpoint_id = :endpoint_id AND state = 'pending' ORDER BY id FOR UPDATE
+)
+DELETE FROM deliveries d USING dropped WHERE d.id = dropped.id
+"""
+
+
+async def publish(tx: Tx, queue: Queue, messages: Sequence[NewMessage]) -> list[UUID]:
+    """Store messages and their deliveries; the ids of the deliveries. Message ids are keys of `app.ids`."""
+    if not messages:
+        return []
+    rows = await tx.rows(
+        _PUBLISH,
+        {
+            "ids": [m.id for m in messages],
+            "projects": [m.project_id for m in messages],
+            "calendars": [m.calendar_id for m in messages],
+            "triggers": [m.trigger for m in messages],
+            "payloads": [m.payload for m in messages],
+            "endpoints": [m.endpoint_id for m in messages],
+        },
+    )
+    if rows:
+        tx.after_commit(queue.wake_delivery)
+    return [row.id for row in rows]
+
+
+async def drop_undelivered(tx: Tx, calendar_id: UUID) -> int:
+    """Forget what a deleted calendar had still to tell; what was delivered or failed stays in the log.
+
+    An attempt under way may still arrive; recording it finds no row and changes nothing.
+    """
+    return await tx.execute(_DROP_OF_CALENDAR, {"calendar_id": calendar_id})
+
+
+async def drop_undelivered_to(tx: Tx, endpoint_id: UUID) -> int:
+    """Forget what a deleted endpoint was still to be told. Lock its row before, never after."""
+    return await tx.execute(_DROP_OF_ENDPOINT, {"endpoint_id": endpoint_id})

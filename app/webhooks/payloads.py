@@ -1,0 +1,145 @@
+"""The public message types, rendered once into the bytes that are stored, signed and sent.
+
+Guarantees: no body is longer than 20 kB, the advice of Standard Webhooks (what does not fit is left out and
+`truncated` says so), sequence numbers always describe the whole round, every endpoint gets the same bytes.
+The shapes are those of `docs/api.md`, "Webhook endpoints and deliveries".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import orjson
+
+from app.ids import CALENDAR, EVENT, MESSAGE, public
+
+EVENTS_UPDATE = "calendar.events_update"
+STATE_CHANGE = "calendar.state_change"
+TEST = "webhook.test"
+SUBSCRIBABLE = (EVENTS_UPDATE, STATE_CHANGE)
+"""What an endpoint may name; a test always goes to the one endpoint it is asked for."""
+TRIGGERS = (*SUBSCRIBABLE, TEST)
+"""Every kind of message there is: a closed list."""
+
+MAX_BYTES = 20_000
+MAX_EVENTS = 100
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageCalendar:
+    """The calendar a message is about, as its owner named it."""
+
+    id: UUID
+    deduplication_key: str | None
+    metadata: Mapping[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How the calendar's connection stands when the message is made."""
+
+    state: str
+    failure: Mapping[str, Any] | None
+    last_successful_sync_at: datetime | None
+    last_attempted_sync_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventChange:
+    """One entry of the feed; a value of `fields` is `{"from": …, "to": …}`, or None where the name is all."""
+
+    event_id: UUID
+    change: Literal["created", "updated", "deleted"]
+    change_seq: int
+    kinds: tuple[str, ...]
+    fields: Mapping[str, Any]
+
+
+def events_update(
+    message_id: UUID,
+    *,
+    at: datetime,
+    calendar: MessageCalendar,
+    connection: Connection,
+    changes: Sequence[EventChange],
+    last_updated_at: datetime | None,
+) -> bytes:
+    """One committed round (a first message may be empty); `last_updated_at` is its smallest `updated_at`."""
+    sequence = [change.change_seq for change in changes]
+    data = _connection(connection) | {
+        "last_updated_at": _instant(last_updated_at),
+        "from_seq": min(sequence, default=None),
+        "to_seq": max(sequence, default=None),
+    }
+    head = _message(EVENTS_UPDATE, message_id, at=at, calendar=calendar, data=data)
+    # `head` ends in "}}": the entries go before that, so each is rendered once and none beyond the limit.
+    entries = _fitting(changes, MAX_BYTES - len(head) - len(b',"events":[],"truncated":false'))
+    truncated = b"true" if len(entries) < len(changes) else b"false"
+    return b"".join((head[:-2], b',"events":[', b",".join(entries), b'],"truncated":', truncated, b"}}"))
+
+
+def state_change(
+    message_id: UUID, *, at: datetime, calendar: MessageCalendar, connection: Connection, previous_state: str
+) -> bytes:
+    """One transition of a calendar's state, a reconnection too."""
+    data = _connection(connection) | {"previous_state": previous_state}
+    return _message(STATE_CHANGE, message_id, at=at, calendar=calendar, data=data)
+
+
+def webhook_test(message_id: UUID, *, at: datetime) -> bytes:
+    """What an endpoint gets when its owner asks for a test."""
+    data = {"message": "This is a test. The endpoint works if its answer is a 2xx."}
+    return _message(TEST, message_id, at=at, calendar=None, data=data)
+
+
+def _fitting(changes: Sequence[EventChange], room: int) -> list[bytes]:
+    entries: list[bytes] = []
+    for change in changes[:MAX_EVENTS]:
+        entry = orjson.dumps(
+            {
+                "id": public(EVENT, change.event_id),
+                "change": change.change,
+                "change_seq": change.change_seq,
+                "kinds": change.kinds,
+                "fields": change.fields,
+            },
+            default=dict,
+        )
+        room -= len(entry) + 1
+        if room < -1:  # the last entry has no comma
+            break
+        entries.append(entry)
+    return entries
+
+
+def _connection(connection: Connection) -> JsonObject:
+    return {
+        "state": connection.state,
+        "connection_failure_data": connection.failure,
+        "last_successful_sync_at": _instant(connection.last_successful_sync_at),
+        "last_attempted_sync_at": _instant(connection.last_attempted_sync_at),
+    }
+
+
+def _message(
+    trigger: str, message_id: UUID, *, at: datetime, calendar: MessageCalendar | None, data: JsonObject
+) -> bytes:
+    message = {
+        "trigger": trigger,
+        "idempotency_key": public(MESSAGE, message_id),
+        "timestamp": _instant(at),
+        "calendar_id": public(CALENDAR, calendar.id) if calendar else None,
+        "calendar_deduplication_key": calendar.deduplication_key if calendar else None,
+        "calendar_metadata": calendar.metadata if calendar else None,
+        "data": data,
+    }
+    return orjson.dumps(message, default=dict)
+
+
+def _instant(at: datetime | None) -> str | None:
+    """RFC 3339 in UTC, always with six digits: sorts as text."""
+    return f"{at.astimezone(UTC).isoformat(timespec='microseconds')[:-6]}Z" if at else None

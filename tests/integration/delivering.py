@@ -1,0 +1,147 @@
+"""What the tests of delivery share: a receiver, endpoints, messages, and looks into the tables."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.crypto import Place, new_webhook_secret
+from app.ids import new_id, new_ids
+from app.runtime import Runtime
+from app.webhooks import payloads
+from app.webhooks.claims import Claim, claim
+from app.webhooks.outbox import NewMessage, publish
+from tests.harness import Project, listen
+from workers.loops import delivery_loop
+
+
+class Receiver:
+    """A webhook receiver: answers as told, remembers all, and counts how many it serves at a time."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = [204]
+        self.headers: dict[str, str] = {}
+        self.delay: Callable[[str], float] = lambda _: 0.0
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        self.busy = 0
+        self.most_busy = 0
+        self.app = Starlette(routes=[Route("/{path:path}", self._receive, methods=["POST"])])
+        self.url = ""
+
+    @property
+    def ids(self) -> list[str]:
+        return [headers["webhook-id"] for _, headers, _ in self.requests]
+
+    async def _receive(self, request: Request) -> Response:
+        path, body = request.url.path, await request.body()
+        self.requests.append((path, dict(request.headers), body))
+        self.busy += 1
+        self.most_busy = max(self.most_busy, self.busy)
+        try:
+            await asyncio.sleep(self.delay(path))
+        finally:
+            self.busy -= 1
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        return Response(b"so it is" if status != 204 else b"", status_code=status, headers=self.headers)
+
+
+@asynccontextmanager
+async def receiving() -> AsyncIterator[Receiver]:
+    made = Receiver()
+    async with listen(made.app) as url:
+        made.url = url
+        yield made
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    id: UUID
+    secret: str
+
+
+async def new_endpoint(
+    rt: Runtime, project: Project, url: str, *, triggers: Sequence[str] = payloads.SUBSCRIBABLE, state: str = "enabled"
+) -> Endpoint:
+    endpoint = Endpoint(new_id(), new_webhook_secret())
+    async with rt.db.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO webhook_endpoints (id, project_id, url, triggers, secret_sealed, state)"
+            " VALUES (:id, :project, :url, :triggers, :secret, :state)",
+            {
+                "id": endpoint.id,
+                "project": project.id,
+                "url": url,
+                "triggers": list(triggers),
+                "secret": rt.cipher.seal(endpoint.secret, Place("webhook_endpoints", "secret", endpoint.id)),
+                "state": state,
+            },
+        )
+    return endpoint
+
+
+async def send(
+    rt: Runtime, project: Project, *, count: int = 1, calendar_id: UUID | None = None, endpoint: Endpoint | None = None
+) -> list[UUID]:
+    """Publish `count` messages as their makers do; the ids of their deliveries."""
+    calendar = payloads.MessageCalendar(calendar_id or new_id(), None, None)
+    connection = payloads.Connection("connected", None, None, None)
+    messages = []
+    for message_id in new_ids(count):
+        at = rt.clock.now()
+        body = payloads.state_change(
+            message_id, at=at, calendar=calendar, connection=connection, previous_state="disconnected"
+        )
+        test = payloads.webhook_test(message_id, at=at)
+        trigger, payload = (payloads.TEST, test) if endpoint else (payloads.STATE_CHANGE, body)
+        target = endpoint.id if endpoint else None
+        messages.append(NewMessage(message_id, project.id, calendar_id, trigger, payload, target))
+    async with rt.db.transaction() as tx:
+        return await publish(tx, rt.queue, messages)
+
+
+async def rows(rt: Runtime, query: str, **params: Any) -> list[dict[str, Any]]:
+    async with rt.db.reading() as tx:
+        return [dict(row._mapping) for row in await tx.rows(query, params)]
+
+
+async def deliveries(rt: Runtime) -> list[dict[str, Any]]:
+    return await rows(rt, "SELECT * FROM deliveries ORDER BY id")
+
+
+async def attempts(rt: Runtime) -> list[dict[str, Any]]:
+    return await rows(rt, "SELECT * FROM delivery_attempts ORDER BY id")
+
+
+async def claim_all(rt: Runtime) -> list[Claim]:
+    """What a worker does that dies right after."""
+    return await claim(rt.db, batch=100, lease_seconds=25, room=100, rooms={})
+
+
+async def eventually(condition: Callable[[], bool], *, seconds: float = 5) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.005)
+
+
+async def arrived(receiver: Receiver, count: int) -> None:
+    await eventually(lambda: len(set(receiver.ids)) == count)
+
+
+@asynccontextmanager
+async def looping(rt: Runtime) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    task = asyncio.create_task(delivery_loop(rt, stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await task

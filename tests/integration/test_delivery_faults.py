@@ -1,0 +1,226 @@
+"""Delivery under crashes, lost connections, several workers and slow receivers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from time import monotonic
+
+import asyncpg
+import pytest
+
+from app.ids import MESSAGE, public
+from app.runtime import Runtime, open_runtime
+from app.webhooks.attempts import attempt
+from app.webhooks.claims import claim, settle
+from app.webhooks.delivery import Courier, deliver_due
+from tests.harness import Project
+from tests.integration.delivering import (
+    Receiver,
+    arrived,
+    attempts,
+    claim_all,
+    deliveries,
+    eventually,
+    looping,
+    new_endpoint,
+    receiving,
+    send,
+)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as made:
+        yield made
+
+
+async def test_a_worker_dead_between_claim_and_record_loses_nothing(
+    rt: Runtime, project: Project, receiver: Receiver
+) -> None:
+    await new_endpoint(rt, project, receiver.url)
+    await send(rt, project)
+    [zombie] = await claim_all(rt)
+    late = await attempt(rt, zombie)  # it was sent, and then the worker stalled
+    assert await deliver_due(rt) == 0  # the lease holds
+    rt.clock.advance(timedelta(seconds=26))
+    assert await deliver_due(rt) == 1
+    assert receiver.ids == [public(MESSAGE, zombie.message_id)] * 2
+    assert await settle(rt.db, [late]) == set()  # another fence
+    [delivery] = await deliveries(rt)
+    assert (delivery["state"], delivery["attempt_count"], len(await attempts(rt))) == ("succeeded", 2, 1)
+
+
+async def test_a_zombie_may_not_undo(rt: Runtime, project: Project, receiver: Receiver) -> None:
+    await new_endpoint(rt, project, receiver.url)
+    await send(rt, project)
+    receiver.statuses = [500, 204]
+    [zombie] = await claim_all(rt)
+    failed = await attempt(rt, zombie)
+    rt.clock.advance(timedelta(seconds=26))
+    [owner] = await claim_all(rt)
+    assert owner.fence > zombie.fence
+    assert await settle(rt.db, [failed]) == set()
+    assert await settle(rt.db, [await attempt(rt, owner)]) == {owner.delivery_id}
+    assert [d["state"] for d in await deliveries(rt)] == ["succeeded"]
+
+
+async def test_recording_twice_changes_nothing(rt: Runtime, project: Project, receiver: Receiver) -> None:
+    await new_endpoint(rt, project, receiver.url)
+    receiver.statuses = [500]
+    await send(rt, project)
+    [mine] = await claim_all(rt)
+    outcome = await attempt(rt, mine)
+    assert await settle(rt.db, [outcome]) == {mine.delivery_id}
+    assert await settle(rt.db, [outcome]) == set()
+    assert len(await attempts(rt)) == 1
+
+
+async def test_what_could_not_be_recorded_in_time_is_not_sent(
+    rt: Runtime, project: Project, receiver: Receiver
+) -> None:
+    await new_endpoint(rt, project, receiver.url)
+    await send(rt, project)
+    [short] = await claim(rt.db, batch=1, lease_seconds=rt.settings.delivery_timeout_seconds - 1, room=1, rooms={})
+    await settle(rt.db, [await attempt(rt, short)])
+    assert receiver.requests == []
+    [delivery] = await deliveries(rt)
+    assert (delivery["state"], delivery["attempt_count"]) == ("pending", 0)
+    assert await deliver_due(rt) == 1
+
+
+async def test_a_lost_connection_while_recording_costs_nothing(
+    rt: Runtime, project: Project, receiver: Receiver
+) -> None:
+    await new_endpoint(rt, project, receiver.url)
+    await send(rt, project)
+    other = await asyncpg.connect(rt.settings.database_url)
+    async with Courier(rt) as courier:
+        await courier.claim()
+        async with other.transaction():
+            await other.execute("SELECT id FROM deliveries FOR UPDATE")
+            await eventually(lambda: bool(receiver.requests))
+            killed = False
+            while not killed:  # the recorder, once it waits for the row
+                killed = await other.fetchval(
+                    "SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                )
+        await eventually(lambda: courier.is_idle)
+        assert courier.attempts == 1
+    await other.close()
+    assert ([d["state"] for d in await deliveries(rt)], len(await attempts(rt))) == (["succeeded"], 1)
+    assert len(receiver.requests) == 1
+
+
+async def test_two_workers_deliver_each_message_once(rt: Runtime, project: Project, receiver: Receiver) -> None:
+    await new_endpoint(rt, project, f"{receiver.url}/a")
+    await new_endpoint(rt, project, f"{receiver.url}/b")
+    async with open_runtime(rt.settings) as other:
+        await send(rt, project, count=150)
+        done = await asyncio.gather(deliver_due(rt), deliver_due(other))
+    assert sum(done) == 300
+    assert len(receiver.requests) == 300
+    for path in ("/a", "/b"):
+        assert len({h["webhook-id"] for p, h, _ in receiver.requests if p == path}) == 150
+    assert {(d["state"], d["attempt_count"]) for d in await deliveries(rt)} == {("succeeded", 1)}
+    assert len(await attempts(rt)) == 300
+
+
+async def test_a_long_queue_of_one_endpoint_hides_no_other(rt: Runtime, project: Project, receiver: Receiver) -> None:
+    await new_endpoint(rt, project, f"{receiver.url}/long")
+    await send(rt, project, count=1_500)
+    async with rt.db.transaction() as tx:
+        await tx.execute("UPDATE webhook_endpoints SET triggers = ARRAY['calendar.events_update']")
+    await new_endpoint(rt, project, f"{receiver.url}/short")
+    await send(rt, project, count=20)
+    assert await deliver_due(rt) == 1_520
+    assert [path for path, _, _ in receiver.requests].index("/short") < 800
+
+
+class TestSlots:
+    @pytest.fixture
+    def overrides(self) -> dict[str, object]:
+        return {"delivery_endpoint_concurrency": 4, "delivery_concurrency": 12, "delivery_timeout_seconds": 3}
+
+    async def test_an_endpoint_has_so_many_at_a_time(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
+        await new_endpoint(rt, project, receiver.url)
+        receiver.delay = lambda _: 0.02
+        await send(rt, project, count=60)
+        assert await deliver_due(rt) == 60
+        assert receiver.most_busy == 4
+
+    async def test_all_together_have_so_many(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
+        for n in range(6):
+            await new_endpoint(rt, project, f"{receiver.url}/{n}")
+        receiver.delay = lambda _: 0.02
+        await send(rt, project, count=10)
+        assert await deliver_due(rt) == 60
+        assert receiver.most_busy == 12
+
+    async def test_a_tar_pit_holds_its_own_slots_only(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
+        await new_endpoint(rt, project, f"{receiver.url}/tar")
+        receiver.delay = lambda path: 30.0 if path == "/tar" else 0.0
+        await send(rt, project, count=1_000)  # more than one look at the queue shows
+        await new_endpoint(rt, project, f"{receiver.url}/healthy", triggers=["calendar.events_update"])
+        async with rt.db.transaction() as tx:
+            await tx.execute("UPDATE webhook_endpoints SET triggers = ARRAY['calendar.state_change']")
+        started = monotonic()
+        async with looping(rt):
+            await eventually(lambda: receiver.busy == 4)
+            await send(rt, project, count=50)
+            await eventually(lambda: sum(p == "/healthy" for p, _, _ in receiver.requests) == 50, seconds=2.5)
+            assert receiver.busy == 4
+        assert monotonic() - started < 9
+
+
+async def test_the_loop_delivers_what_is_committed(rt: Runtime, project: Project, receiver: Receiver) -> None:
+    await new_endpoint(rt, project, receiver.url)
+    async with looping(rt):
+        await send(rt, project)
+        await arrived(receiver, 1)
+        async with open_runtime(rt.settings) as other:  # another process: Redis or the poll tells us
+            await send(other, project)
+        await arrived(receiver, 2)
+    assert {d["state"] for d in await deliveries(rt)} == {"succeeded"}
+
+
+async def test_the_loop_outlives_its_connections(rt: Runtime, project: Project, receiver: Receiver) -> None:
+    await new_endpoint(rt, project, receiver.url)
+    other = await asyncpg.connect(rt.settings.database_url)
+    async with looping(rt):
+        for n in range(1, 4):
+            await other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            async with open_runtime(rt.settings) as fresh:
+                await send(fresh, project)
+            await arrived(receiver, n)
+    await other.close()
+    assert {d["state"] for d in await deliveries(rt)} == {"succeeded"}
+
+
+async def test_a_stop_gives_back_what_is_not_finished(rt: Runtime, project: Project, receiver: Receiver) -> None:
+    await new_endpoint(rt, project, f"{receiver.url}/slow")
+    receiver.delay = lambda _: 30.0
+    await send(rt, project, count=30)
+    async with Courier(rt) as courier:
+        await courier.claim()
+        await eventually(lambda: receiver.busy > 0)
+        started = monotonic()
+        await courier.finish(grace_seconds=0.1)
+        assert monotonic() - started < 2
+    for delivery in await deliveries(rt):
+        assert (delivery["state"], delivery["attempt_count"]) == ("pending", 0)
+        assert delivery["next_attempt_at"] <= rt.clock.now()
+    receiver.delay = lambda _: 0.0
+    assert await deliver_due(rt) == 30
+
+
+async def test_a_stop_lets_finish_what_can(rt: Runtime, project: Project, receiver: Receiver) -> None:
+    await new_endpoint(rt, project, receiver.url)
+    receiver.delay = lambda _: 0.3
+    await send(rt, project, count=5)
+    async with looping(rt):
+        await eventually(lambda: receiver.busy == 5)
+    assert [d["state"] for d in await deliveries(rt)] == ["succeeded"] * 5
