@@ -1,0 +1,213 @@
+"""Calendar events: the list that applications follow, and single events.
+
+A page of 100 events is two or three statements and no object model: columns become JSON text as they are, `raw`
+and the nested values are embedded without being parsed.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import Field
+from sqlalchemy import Row
+from starlette.responses import Response
+
+from app.api import queries
+from app.api.calendar_examples import EVENT as EXAMPLE
+from app.api.deps import ProjectId, Reading
+from app.api.event_filters import EventFilters
+from app.api.inputs import QueryOf, key_of
+from app.api.operations import TIMES, example, problems
+from app.api.outputs import CalendarRef, EventRef, NextUrl, Output, PreviousUrl, Timestamp
+from app.api.pages import Page, Pager
+from app.api.render import JsonObject, answer, embedded, instant
+from app.api.route import ApiRoute
+from app.db import ReadTx
+from app.errors import Gone, NotFound
+from app.ids import CALENDAR, EVENT, public
+
+ResponseStatus = Literal["needs_action", "declined", "tentative", "accepted"]
+
+
+class Person(Output):
+    """Organizer or creator."""
+
+    email: str | None
+    name: str | None
+    is_self: bool = Field(alias="self", description="Whether this is the calendar's owner")
+
+
+class Attendee(Output):
+    """An invited person or room."""
+
+    email: str | None
+    name: str | None
+    response_status: ResponseStatus
+    optional: bool
+    organizer: bool
+    is_self: bool = Field(alias="self", description="Whether this is the calendar's owner")
+    resource: bool
+
+
+class MeetingCandidate(Output):
+    """A link that may lead to the meeting; the best comes first."""
+
+    url: str
+    platform: str
+    source: str = Field(description="The field it was found in")
+
+
+class CalendarEvent(Output):
+    """An event as the provider has it: a single one, or one occurrence of a series."""
+
+    id: EventRef
+    calendar_id: CalendarRef
+    platform_uuid: str
+    ical_uid: str | None = Field(description="The same for all occurrences of a series")
+    name: str | None
+    description: str | None
+    location: str | None
+    start_time: Timestamp = Field(description="All-day: midnight of start_date in the calendar's zone, as UTC")
+    end_time: Timestamp
+    is_all_day: bool
+    start_date: Annotated[str, Field(json_schema_extra={"format": "date"})] | None
+    end_date: Annotated[str, Field(json_schema_extra={"format": "date"})] | None = Field(description="Exclusive")
+    time_zone: str | None = Field(description="IANA name")
+    status: Literal["confirmed", "tentative", "cancelled"]
+    is_deleted: bool
+    visibility: str | None
+    transparency: str | None
+    event_type: str | None
+    organizer: Person | None
+    creator: Person | None
+    attendees: list[Attendee]
+    own_response_status: ResponseStatus | None
+    series_id: str | None = Field(description="The provider's id of the series")
+    original_start_time: Timestamp | None
+    is_exception: bool
+    meeting_url: str | None
+    meeting_platform: str | None
+    meeting_candidates: list[MeetingCandidate]
+    html_link: str | None
+    change_seq: int = Field(description="The calendar's number for this event's latest change")
+    bot_override: Literal["always", "never"] | None = Field(description="Always null: bots come with a later version")
+    raw: dict[str, Any] | None = Field(description="As the provider sent it; null over 64 KiB, or if excluded")
+    is_raw_truncated: bool
+    bots: Annotated[list[Any], Field(max_length=0)] | None = Field(
+        description="Always empty: bots come with a later version. Null if excluded"
+    )
+    created_at: Timestamp = Field(description="Punctual's, not the provider's")
+    updated_at: Timestamp = Field(description="Punctual's: when this change became readable here")
+
+
+class CalendarEventList(Output):
+    """A page of events."""
+
+    next: NextUrl
+    previous: PreviousUrl
+    results: list[CalendarEvent]
+    position: Annotated[int | None, Field(description="With `after_seq` only: the value to go on from")] = None
+
+
+router = APIRouter(prefix="/api/v1/calendar_events", tags=["Calendar events"], route_class=ApiRoute)
+
+
+_FIELDS = tuple(field.alias or name for name, field in CalendarEvent.model_fields.items())
+"""The columns of `queries.events` stand in this order."""
+_INSTANTS = ("start_time", "end_time", "original_start_time", "created_at", "updated_at")
+_EMBEDDED = ("organizer", "creator", "attendees", "meeting_candidates", "raw")
+
+
+def render(row: Row[Any], *, bots: list[Any] | None) -> JsonObject:
+    """An event as the API shows it."""
+    event: dict[str, Any] = dict(zip(_FIELDS, row, strict=True))
+    event["id"] = public(EVENT, event["id"])
+    event["calendar_id"] = _calendar_ref(event["calendar_id"])
+    for name in _INSTANTS:
+        event[name] = instant(event[name])
+    for name in _EMBEDDED:
+        event[name] = embedded(event[name])
+    event["bots"] = bots
+    return event
+
+
+@lru_cache(maxsize=4096)
+def _calendar_ref(calendar_id: UUID) -> str:
+    return public(CALENDAR, calendar_id)
+
+
+@router.get(
+    "",
+    response_model=CalendarEventList,
+    summary="List events",
+    responses=problems("filter_needs_bound", "missing", "feed_expired", *TIMES, takes="filters")
+    | {200: example({"next": None, "previous": None, "results": [EXAMPLE]})},
+)
+async def list_events(
+    request: Request,
+    filters: Annotated[EventFilters, Depends(QueryOf(EventFilters))],
+    tx: Reading,
+    project_id: ProjectId,
+) -> Response:
+    """Events of the project's calendars, deleted ones included; the latest change comes first.
+
+    To follow changes, either page with `updated_after` set to the greatest `updated_at` seen in this same list, or
+    follow one calendar with `after_seq` set to the last `position`. Neither misses a row, whatever commits meanwhile.
+    `after_seq=0` lists the full state; 410 `feed_expired` asks for that.
+    """
+    pager = Pager(request, project_id=project_id, order=filters.order(), limit=filters.limit)
+    conditions = filters.conditions()
+    rows: Sequence[Row[Any]] = ()
+    if conditions is not None:
+        if not filters.is_one_calendar:
+            conditions["updated_before_h"] = await queries.horizon(tx)
+        rows = await queries.events(
+            tx, project_id, filters=conditions, part=pager.slice, with_raw=not filters.leaves_out("raw")
+        )
+    column = filters.order().column.removeprefix("e.")
+    page = pager.page(rows, lambda row: (getattr(row, column), row.id))
+    bots: list[Any] | None = None if filters.leaves_out("bots") else []
+    content: JsonObject = {
+        "next": page.next,
+        "previous": page.previous,
+        "results": [render(row, bots=bots) for row in page.rows],
+    }
+    if filters.after_seq is not None:
+        calendar_id = conditions["calendar_id"] if conditions else None
+        content["position"] = await _position(
+            tx, project_id, calendar_id=calendar_id, after=filters.after_seq, pager=pager, page=page
+        )
+    return answer(content)
+
+
+async def _position(
+    tx: ReadTx, project_id: UUID, *, calendar_id: UUID | None, after: int, pager: Pager, page: Page
+) -> int:
+    """Where to go on after this page. Gone where rows that the reader never saw may have been purged."""
+    floor = await queries.feed_floor(tx, project_id, calendar_id=calendar_id) if calendar_id else None
+    start = pager.slice.position
+    seen = after
+    if start is not None and isinstance(start.value, int) and not start.is_backward:
+        seen = start.value
+    if floor is not None and after > 0 and seen < floor:
+        raise Gone("changes after this number were purged: read the full state with after_seq=0", code="feed_expired")
+    if page.rows:
+        seen = page.rows[-1].change_seq
+    is_end = page.next is None
+    return max(seen, floor) if is_end and floor is not None else seen
+
+
+@router.get(
+    "/{event_id}",
+    response_model=CalendarEvent,
+    summary="Get an event",
+    responses=problems("not_found") | {200: example(EXAMPLE)},
+)
+async def get_event(event_id: str, tx: Reading, project_id: ProjectId) -> Response:
+    """One event; a deleted one has `is_deleted: true`."""
+    row = await queries.event(tx, project_id, event_id=key_of(EVENT, event_id))
+    if row is None:
+        raise NotFound
+    return answer(render(row, bots=[]))

@@ -1,0 +1,223 @@
+"""The outgoing messages, described for the OpenAPI document's `webhooks`: what `app.webhooks.payloads` renders."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from app.api.calendars import ConnectionFailure, State
+from app.api.outputs import CalendarRef, EventRef, MessageRef, Output, Timestamp
+
+Kind = Literal[
+    "rescheduled",
+    "renamed",
+    "link_changed",
+    "relocated",
+    "responses_changed",
+    "attendees_changed",
+    "cancelled",
+    "restored",
+    "left_window",
+    "entered_window",
+    "details_changed",
+    "visibility_changed",
+]
+
+
+class _Message(Output):
+    idempotency_key: MessageRef = Field(description="Equals the `webhook-id` header, the same for every attempt")
+    timestamp: Timestamp
+
+
+class _CalendarMessage(_Message):
+    calendar_id: CalendarRef
+    calendar_deduplication_key: str | None
+    calendar_metadata: dict[str, str] | None
+
+
+class Connection(Output):
+    """How the calendar's connection stands."""
+
+    state: State
+    connection_failure_data: ConnectionFailure | None
+    last_successful_sync_at: Timestamp | None
+    last_attempted_sync_at: Timestamp | None
+
+
+class EventChange(Output):
+    """One change of the feed."""
+
+    id: EventRef
+    change: Literal["created", "updated", "deleted"]
+    change_seq: int
+    kinds: list[Kind]
+    fields: dict[str, Any] = Field(description="By name: `{from, to}`, or null where the name is all that is told")
+
+
+class EventsUpdateData(Connection):
+    """One committed round of a calendar."""
+
+    last_updated_at: Timestamp | None = Field(description="The smallest `updated_at` of the round")
+    from_seq: int | None
+    to_seq: int | None = Field(description="Inclusive: the next message's `from_seq` is this + 1")
+    events: list[EventChange] = Field(max_length=100)
+    truncated: bool = Field(description="Whether `events` leaves some out (over 100, or over 20 kB): read the feed")
+
+
+class EventsUpdate(_CalendarMessage):
+    """Events of a calendar changed, or its first sync is done."""
+
+    trigger: Literal["calendar.events_update"]
+    data: EventsUpdateData
+
+
+class StateChangeData(Connection):
+    """The transition."""
+
+    previous_state: State
+
+
+class StateChange(_CalendarMessage):
+    """A calendar was disconnected, or works again."""
+
+    trigger: Literal["calendar.state_change"]
+    data: StateChangeData
+
+
+class TestData(Output):
+    """A greeting."""
+
+    message: str
+
+
+class WebhookTest(_Message):
+    """A test that the endpoint's owner asked for."""
+
+    trigger: Literal["webhook.test"]
+    calendar_id: None
+    calendar_deduplication_key: None
+    calendar_metadata: None
+    data: TestData
+
+
+_HEAD: Final = {
+    "idempotency_key": "msg_01JD4QAA5B7D9F1H3K5N7Q9S1V",
+    "timestamp": "2026-11-20T10:00:01.000000Z",
+    "calendar_id": "cal_01JD4Q8ZK3V6W8N2M5T7R9B1CX",
+    "calendar_deduplication_key": "user-abcd",
+    "calendar_metadata": {"tenant_id": "1"},
+}
+EVENTS_UPDATE_EXAMPLE: Final[dict[str, Any]] = _HEAD | {
+    "trigger": "calendar.events_update",
+    "data": {
+        "state": "connected",
+        "connection_failure_data": None,
+        "last_successful_sync_at": "2026-11-20T10:00:00.990000Z",
+        "last_attempted_sync_at": "2026-11-20T10:00:00.600000Z",
+        "last_updated_at": "2026-11-20T10:00:00.985000Z",
+        "from_seq": 41,
+        "to_seq": 41,
+        "events": [
+            {
+                "id": "evt_01JD4Q9A7B9D1F3G5H7K9M1N3P",
+                "change": "updated",
+                "change_seq": 41,
+                "kinds": ["rescheduled"],
+                "fields": {
+                    "start_time": {"from": "2026-11-23T08:00:00.000000Z", "to": "2026-11-23T09:00:00.000000Z"},
+                    "end_time": {"from": "2026-11-23T08:30:00.000000Z", "to": "2026-11-23T09:30:00.000000Z"},
+                },
+            }
+        ],
+        "truncated": False,
+    },
+}
+STATE_CHANGE_EXAMPLE: Final[dict[str, Any]] = _HEAD | {
+    "trigger": "calendar.state_change",
+    "data": {
+        "state": "disconnected",
+        "connection_failure_data": {
+            "code": "user_revoked",
+            "error": "invalid_grant",
+            "message": "Token has been expired or revoked.",
+            "timestamp": "2026-11-20T10:00:00.990000Z",
+        },
+        "last_successful_sync_at": "2026-11-20T09:00:00.000000Z",
+        "last_attempted_sync_at": "2026-11-20T10:00:00.600000Z",
+        "previous_state": "connected",
+    },
+}
+TEST_EXAMPLE: Final[dict[str, Any]] = {
+    "trigger": "webhook.test",
+    "idempotency_key": "msg_01JD4QAA5B7D9F1H3K5N7Q9S1V",
+    "timestamp": "2026-11-20T10:00:01.000000Z",
+    "calendar_id": None,
+    "calendar_deduplication_key": None,
+    "calendar_metadata": None,
+    "data": {"message": "This is a test. The endpoint works if its answer is a 2xx."},
+}
+
+_HEADERS: Final = (
+    ("webhook-id", "The message's id, the same for every attempt"),
+    ("webhook-timestamp", "Seconds since the epoch, of this attempt"),
+    ("webhook-signature", "Standard Webhooks: `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`"),
+)
+_PARAMETERS: Final = [
+    {"name": name, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
+    for name, text in _HEADERS
+]
+_ANSWERS: Final = {
+    "2XX": {"description": "Received. Anything else is tried again"},
+    "410": {"description": "Stop: the endpoint becomes `disabled`"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One kind of message, as the document describes it."""
+
+    trigger: str
+    model: type[Output]
+    summary: str
+    description: str
+    example: dict[str, Any]
+
+    def operation(self) -> dict[str, Any]:
+        """Its entry under `webhooks`."""
+        schema = {"$ref": f"#/components/schemas/{self.model.__name__}"}
+        return {
+            "post": {
+                "tags": ["Messages"],
+                "operationId": self.trigger.replace(".", "_"),
+                "summary": self.summary,
+                "description": self.description,
+                "security": [],
+                "parameters": _PARAMETERS,
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": schema, "example": self.example}},
+                },
+                "responses": _ANSWERS,
+            }
+        }
+
+
+MESSAGES: Final = (
+    Message(
+        "calendar.events_update",
+        EventsUpdate,
+        "Events changed",
+        "One per committed round with changes, and one after the first sync of a connection, even if empty. "
+        "Order is not promised: go by `from_seq` and `to_seq`.",
+        EVENTS_UPDATE_EXAMPLE,
+    ),
+    Message(
+        "calendar.state_change",
+        StateChange,
+        "A calendar's connection changed",
+        "Once per transition, reconnection too.",
+        STATE_CHANGE_EXAMPLE,
+    ),
+    Message("webhook.test", WebhookTest, "A test", "Sent when the endpoint's owner asks for it.", TEST_EXAMPLE),
+)
+"""Every message there is: `payloads.TRIGGERS`."""

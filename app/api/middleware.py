@@ -1,0 +1,73 @@
+"""Around every request: its id, one log line, one metric, and an answer whatever happens."""
+
+import re
+from time import perf_counter
+from typing import Final
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.problems import InternalError, problem_response
+from app.ids import new_id, public
+from app.telemetry import REQUESTS, log
+
+_HEADER: Final = b"x-request-id"
+_GIVEN: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_NO_ROUTE: Final = "none"
+
+
+class Observed:
+    """The outermost middleware of ours: plain ASGI, because a request must not pay for a task of its own."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on under an id; a problem document instead of a broken connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (_HEADER, request_id.encode())]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_with_id)
+            except Exception as exc:  # noqa: BLE001 - the HTTP 500 handler: whatever it is, the customer gets an answer
+                log.error("http.failed", error=type(exc).__name__, route=_route(scope), exc_info=exc)
+                if not status:
+                    response = problem_response(InternalError(), request_id=request_id)
+                    await response(scope, receive, send_with_id)
+            finally:
+                _observe(scope, status=status, seconds=perf_counter() - started)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == _HEADER and _GIVEN.fullmatch(value):
+            return str(value, "ascii")
+    return public("req", new_id())
+
+
+def _route(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", _NO_ROUTE)
+
+
+def _observe(scope: Scope, *, status: int, seconds: float) -> None:
+    """One line and one observation, by route template: addresses hold ids, queries hold e-mail addresses."""
+    method, route = scope["method"], _route(scope)
+    label = method if method in _METHODS else "other"
+    REQUESTS.labels(label, route, str(status)).observe(seconds)
+    log.info("http.request", method=label, route=route, status=status, ms=round(seconds * 1000, 1))
+
+
+_METHODS: Final = frozenset({"GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS"})

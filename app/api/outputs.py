@@ -1,0 +1,36 @@
+"""What goes out: the shapes that several resources share, for the OpenAPI document.
+
+Answers are written as bytes and not validated again while serving; tests hold every answer against these.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Output(BaseModel):
+    """An answer's shape: every field is always there, and no other."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+Timestamp = Annotated[
+    str,
+    Field(
+        description="RFC 3339, UTC, six digits",
+        pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$",
+        json_schema_extra={"format": "date-time"},
+    ),
+]
+
+_ID = "[0-9A-HJKMNP-TV-Z]{26}$"
+
+CalendarRef = Annotated[str, Field(pattern=f"^cal_{_ID}")]
+EventRef = Annotated[str, Field(pattern=f"^evt_{_ID}")]
+OAuthAppRef = Annotated[str, Field(pattern=f"^oapp_{_ID}")]
+EndpointRef = Annotated[str, Field(pattern=f"^ep_{_ID}")]
+MessageRef = Annotated[str, Field(pattern=f"^msg_{_ID}")]
+DeliveryRef = Annotated[str, Field(pattern=f"^dlv_{_ID}")]
+
+NextUrl = Annotated[str | None, Field(description="Address of the next page; null at the end")]
+PreviousUrl = Annotated[str | None, Field(description="Address of the page before; null at the start")]

@@ -1,0 +1,163 @@
+"""Webhook deliveries: what was sent where, how it went, and what is still to come."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import Field
+from sqlalchemy import Row
+from starlette.responses import Response
+
+from app.api import queries
+from app.api.deps import ProjectId, Reading
+from app.api.inputs import Cursor, Instant, Limit, Query, QueryOf, key_of
+from app.api.messages import TEST_EXAMPLE
+from app.api.operations import TIMES, example, problems
+from app.api.outputs import CalendarRef, DeliveryRef, EndpointRef, MessageRef, NextUrl, Output, PreviousUrl, Timestamp
+from app.api.pages import Order, Pager
+from app.api.render import JsonObject, answer, embedded, instant
+from app.api.route import ApiRoute
+from app.errors import NotFound
+from app.ids import CALENDAR, DELIVERY, ENDPOINT, MESSAGE, parse, public
+
+_ORDER = Order("d.created_at", "d.id", is_descending=True)
+State = Literal["pending", "succeeded", "failed"]
+Trigger = Literal["calendar.events_update", "calendar.state_change", "webhook.test"]
+"""`payloads.TRIGGERS`, for the type checker."""
+
+
+class DeliveryFilters(Query):
+    """Filters of the list."""
+
+    webhook_id: str | None = None
+    state: State | None = None
+    trigger: Trigger | None = None
+    calendar_id: str | None = None
+    created_at_gte: Instant | None = None
+    created_at_lte: Instant | None = None
+    limit: Limit = 25
+    cursor: Cursor = None
+
+    def conditions(self) -> dict[str, Any] | None:
+        """Parameters of `queries.DELIVERY_FILTERS`; None where an id is none, so nothing matches."""
+        given = self.model_dump(exclude_none=True, exclude={"limit", "cursor"})
+        for name, prefix in (("webhook_id", ENDPOINT), ("calendar_id", CALENDAR)):
+            if name in given:
+                given[name] = parse(prefix, given[name])
+                if given[name] is None:
+                    return None
+        return given
+
+
+class Attempt(Output):
+    """One HTTP try."""
+
+    at: Timestamp
+    status: int | None = Field(description="The receiver's answer; null where there was none")
+    error: str | None
+    phases_ms: dict[str, float | None] = Field(description="dns, connect, tls, first_byte, total")
+    address: str | None = Field(description="The address that was dialled")
+    response_body: str | None = Field(description="Up to 2 kB")
+
+
+class Delivery(Output):
+    """One message for one endpoint."""
+
+    id: DeliveryRef
+    webhook_id: EndpointRef
+    message_id: MessageRef = Field(description="The `webhook-id` header, the same for all attempts")
+    trigger: Trigger
+    calendar_id: CalendarRef | None
+    state: State
+    next_attempt_at: Timestamp | None
+    attempts: list[Attempt]
+    payload: dict[str, Any] | None = Field(description="The message as it is signed and sent")
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class DeliveryList(Output):
+    """A page of deliveries."""
+
+    next: NextUrl
+    previous: PreviousUrl
+    results: list[Delivery]
+
+
+_EXAMPLE = {
+    "id": "dlv_01JD4QAB7C9E1G3J5M7P9R1T3V",
+    "webhook_id": "ep_01JD4QA1Y5Z7B9D1F3G5H7J9K1",
+    "message_id": TEST_EXAMPLE["idempotency_key"],
+    "trigger": "webhook.test",
+    "calendar_id": None,
+    "state": "succeeded",
+    "next_attempt_at": None,
+    "attempts": [
+        {
+            "at": "2026-11-20T10:00:01.004211Z",
+            "status": 204,
+            "error": None,
+            "phases_ms": {"dns": 1.2, "connect": 8.4, "tls": 11.9, "first_byte": 24.0, "total": 45.7},
+            "address": "192.0.2.10",
+            "response_body": "",
+        }
+    ],
+    "payload": TEST_EXAMPLE,
+    "created_at": "2026-11-20T10:00:01.000000Z",
+    "updated_at": "2026-11-20T10:00:01.050117Z",
+}
+
+router = APIRouter(prefix="/api/v1/webhook_deliveries", tags=["Webhooks"], route_class=ApiRoute)
+
+
+def render(row: Row[Any]) -> JsonObject:
+    """A delivery as the API shows it."""
+    return {
+        "id": public(DELIVERY, row.id),
+        "webhook_id": public(ENDPOINT, row.endpoint_id),
+        "message_id": public(MESSAGE, row.message_id),
+        "trigger": row.trigger,
+        "calendar_id": public(CALENDAR, row.calendar_id) if row.calendar_id else None,
+        "state": row.state,
+        "next_attempt_at": instant(row.next_attempt_at),
+        "attempts": embedded(row.attempts),
+        "payload": embedded(row.payload) if row.payload else None,
+        "created_at": instant(row.created_at),
+        "updated_at": instant(row.updated_at),
+    }
+
+
+@router.get(
+    "",
+    response_model=DeliveryList,
+    summary="List deliveries",
+    responses=problems(*TIMES, takes="filters")
+    | {200: example({"next": None, "previous": None, "results": [_EXAMPLE]})},
+)
+async def list_deliveries(
+    request: Request,
+    filters: Annotated[DeliveryFilters, Depends(QueryOf(DeliveryFilters))],
+    tx: Reading,
+    project_id: ProjectId,
+) -> Response:
+    """Deliveries with their attempts, newest first."""
+    pager = Pager(request, project_id=project_id, order=_ORDER, limit=filters.limit)
+    conditions = filters.conditions()
+    rows: Any = []
+    if conditions is not None:
+        rows = await queries.deliveries(tx, project_id, filters=conditions, part=pager.slice)
+    page = pager.page(rows, lambda row: (row.created_at, row.id))
+    return answer({"next": page.next, "previous": page.previous, "results": [render(row) for row in page.rows]})
+
+
+@router.get(
+    "/{delivery_id}",
+    response_model=Delivery,
+    summary="Get a delivery",
+    responses=problems("not_found") | {200: example(_EXAMPLE)},
+)
+async def get_delivery(delivery_id: str, tx: Reading, project_id: ProjectId) -> Response:
+    """One delivery with its attempts."""
+    row = await queries.delivery(tx, project_id, delivery_id=key_of(DELIVERY, delivery_id))
+    if row is None:
+        raise NotFound
+    return answer(render(row))

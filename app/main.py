@@ -1,0 +1,73 @@
+"""The HTTP application: lifespan, routers, problem handlers."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+
+from app import __version__
+from app.api import (
+    calendar_events,
+    calendars,
+    docs,
+    handlers,
+    health,
+    openapi,
+    push,
+    webhook_deliveries,
+    webhooks,
+)
+from app.api.middleware import Observed
+from app.runtime import Runtime, open_runtime
+from app.settings import Settings
+
+
+def create_app(runtime: Runtime | None = None, settings: Settings | None = None) -> FastAPI:
+    """The application on an open runtime, or on one that its lifespan opens from `settings` (default: environment)."""
+    given = runtime.settings if runtime is not None else settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if runtime is not None:
+            yield
+            return
+        async with open_runtime(given, application="punctual serve") as opened:
+            app.state.runtime = opened
+            yield
+
+    app = FastAPI(
+        title="Punctual",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.runtime = runtime
+    for router in _routers(given):
+        app.include_router(router)
+    app.add_middleware(Observed)
+    handlers.install(app)
+    openapi.install(app)
+    return app
+
+
+def _routers(settings: Settings) -> list[APIRouter]:
+    # Tried in this order: the busiest first.
+    routers = [
+        push.router,
+        calendar_events.router,
+        calendars.router,
+        webhooks.router,
+        webhook_deliveries.router,
+        health.router,
+    ]
+    return [*routers, docs.router] if settings.docs_enabled else routers
+
+
+def _operation_id(route: APIRoute) -> str:
+    """Names of methods in generated clients: those of our functions."""
+    return route.name

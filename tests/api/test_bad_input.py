@@ -1,0 +1,306 @@
+"""Bad input: each kind a problem with a stable code and a pointer, and nothing stored."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from app.runtime import Runtime
+
+CALENDARS, EVENTS, WEBHOOKS = "/api/v1/calendars", "/api/v1/calendar_events", "/api/v1/webhooks"
+GOOD: dict[str, Any] = {
+    "platform": "google",
+    "client_id": "client",
+    "client_secret": "secret",
+    "refresh_token": "token",
+}
+ENDPOINT: dict[str, Any] = {"url": "http://127.0.0.1:9/hook", "triggers": ["calendar.events_update"]}
+JSON = {"Content-Type": "application/json"}
+
+TABLES = ("calendars", "grants", "sync_state", "oauth_apps", "oauth_app_secrets", "webhook_endpoints", "messages",
+          "deliveries", "idempotency_keys")  # fmt: skip
+
+
+async def _counts(rt: Runtime) -> dict[str, int]:
+    async with rt.db.reading() as tx:
+        return {table: await tx.scalar(f"SELECT count(*) FROM {table}") for table in TABLES}
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_is_stored(rt: Runtime) -> AsyncIterator[None]:
+    before = await _counts(rt)
+    yield
+    assert await _counts(rt) == before
+
+
+def _refused(answer: httpx.Response, code: str, *pointers: str, status: int = 422) -> None:
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (status, code), problem
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert [error["pointer"] for error in problem["errors"]] == list(pointers), problem
+    assert all(error["code"] == code for error in problem["errors"])
+
+
+CALENDAR_FIELDS: list[Any] = [
+    ({"surprise": 1}, "unknown_field", "/surprise"),
+    ({"oauth_app_id": "oapp_x"}, "unknown_field", "/oauth_app_id"),
+    ({"client_id": 7}, "wrong_type", "/client_id"),
+    ({"verify": "true"}, "wrong_type", "/verify"),
+    ({"verify": 1}, "wrong_type", "/verify"),
+    ({"client_secret": None}, "wrong_type", "/client_secret"),
+    ({"client_secret": ""}, "blank", "/client_secret"),
+    ({"refresh_token": " \t"}, "blank", "/refresh_token"),
+    ({"client_id": ""}, "blank", "/client_id"),
+    ({"platform_uuid": ""}, "blank", "/platform_uuid"),
+    ({"deduplication_key": ""}, "blank", "/deduplication_key"),
+    ({"deduplication_key": "k" * 513}, "too_long", "/deduplication_key"),
+    ({"refresh_token": "k" * 4097}, "too_long", "/refresh_token"),
+    ({"platform": "caldav"}, "not_allowed", "/platform"),
+    ({"platform": "microsoft"}, "not_allowed", "/platform"),
+    ({"platform": None}, "not_allowed", "/platform"),
+    ({"metadata": []}, "wrong_type", "/metadata"),
+    ({"metadata": "x"}, "wrong_type", "/metadata"),
+    ({"metadata": {"a/b~c": 1}}, "wrong_type", "/metadata/a~1b~0c"),
+    ({"metadata": {"a": None}}, "wrong_type", "/metadata/a"),
+    ({"metadata": {"a": {"b": "c"}}}, "wrong_type", "/metadata/a"),
+    ({"metadata": {str(n): "v" for n in range(51)}}, "too_long", "/metadata"),
+    ({"metadata": {"a": "x" * 8192}}, "too_long", "/metadata"),
+    ({"client_id": "a\0b"}, "invalid_text", "/client_id"),
+    ({"metadata": {"a": "\0"}}, "invalid_text", "/metadata/a"),
+    ({"metadata": {"a\0": "b"}}, "invalid_text", "/metadata"),
+    ({"client_secret": "\ud800"}, "invalid_text", "/client_secret"),
+    ({"metadata": {"\udfff": "b"}}, "invalid_text", "/metadata"),
+]
+
+
+async def test_calendar_fields(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
+    for change, code, pointer in CALENDAR_FIELDS:
+        with subtests.test(case=str(change)[:80]):
+            answer = await client.post(CALENDARS, content=json.dumps(GOOD | change).encode(), headers=JSON)
+            _refused(answer, code, pointer)
+
+
+EACH_CREDENTIAL_IS_NEEDED: list[Any] = sorted(GOOD)
+
+
+async def test_each_credential_is_needed(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
+    for name in EACH_CREDENTIAL_IS_NEEDED:
+        with subtests.test(case=str(name)[:80]):
+            body = {key: value for key, value in GOOD.items() if key != name}
+            _refused(await client.post(CALENDARS, json=body), "missing", f"/{name}")
+            _refused(await client.post(f"{CALENDARS}/raw", json=body), "missing", f"/{name}")
+
+
+async def test_several_faults_are_all_named(client: httpx.AsyncClient) -> None:
+    problem = (await client.post(CALENDARS, json=GOOD | {"client_id": 1, "x": 1, "refresh_token": ""})).json()
+    assert problem["code"] == "invalid"
+    named = {(error["pointer"], error["code"]) for error in problem["errors"]}
+    assert named == {("/client_id", "wrong_type"), ("/x", "unknown_field"), ("/refresh_token", "blank")}
+
+
+async def test_values_are_never_repeated(client: httpx.AsyncClient) -> None:
+    answer = await client.post(CALENDARS, json=GOOD | {"client_secret": ["hunter2"], "refresh_token": 77077})
+    assert "hunter2" not in answer.text
+    assert "77077" not in answer.text
+
+
+WHAT_IS_NO_JSON_IS_MALFORMED: list[Any] = [
+    b"{",
+    b"",
+    b'{"a": NaN}',
+    b"\xff",
+    b'{"platform": "google"',
+    b"[" * 100_000,
+    b'"\\ud800',
+    b"{'a': 1}",
+    b"1e999",
+]
+
+
+async def test_what_is_no_json_is_malformed(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
+    for body in WHAT_IS_NO_JSON_IS_MALFORMED:
+        with subtests.test(case=str(body)[:80]):
+            answer = await client.post(CALENDARS, content=body, headers=JSON)
+            if body:
+                _refused(answer, "malformed", status=400)
+            else:
+                _refused(answer, "missing", "")
+
+
+JSON_OF_ANOTHER_KIND: list[Any] = [b"[]", b'"text"', b"1", b"true", b"[1, 2]"]
+
+
+async def test_json_of_another_kind(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
+    for body in JSON_OF_ANOTHER_KIND:
+        with subtests.test(case=str(body)[:80]):
+            _refused(await client.post(CALENDARS, content=body, headers=JSON), "wrong_type", "")
+
+
+ANOTHER_MEDIA_TYPE: list[Any] = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""]
+
+
+async def test_another_media_type(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
+    for media_type in ANOTHER_MEDIA_TYPE:
+        with subtests.test(case=str(media_type)[:80]):
+            answer = await client.post(CALENDARS, content=json.dumps(GOOD), headers={"Content-Type": media_type})
+            _refused(answer, "wrong_media_type", status=415)
+
+
+async def test_a_body_over_one_mebibyte(client: httpx.AsyncClient) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b" " * 65_536
+
+    declared = await client.post(CALENDARS, content=b" " * (1024 * 1024 + 1), headers=JSON)
+    _refused(declared, "too_large", status=413)
+    streamed = await client.post(CALENDARS, content=endless(), headers=JSON)
+    _refused(streamed, "too_large", status=413)
+
+
+EVENT_FILTERS: list[Any] = [
+    ("no_such=1", "unknown_parameter", "no_such"),
+    ("no_such=1&no_such=2", "unknown_parameter", "no_such"),
+    ("Calendar_id=1", "unknown_parameter", "Calendar_id"),
+    ("limit=0", "out_of_range", "limit"),
+    ("limit=251", "out_of_range", "limit"),
+    ("limit=many", "wrong_type", "limit"),
+    ("limit=10&limit=20", "repeated_parameter", "limit"),
+    ("is_deleted=perhaps&event_id=x", "wrong_type", "is_deleted"),
+    ("ordering=name", "not_allowed", "ordering"),
+    ("ordering=--updated_at", "not_allowed", "ordering"),
+    ("exclude=attendees", "not_allowed", "exclude"),
+    ("status=gone&event_id=x", "not_allowed", "status"),
+    ("updated_after=2026-11-20", "naive_time", "updated_after"),
+    ("updated_after=2026-11-20T10:00:00", "naive_time", "updated_after"),
+    ("start_time_gte=2026-11-20T10:00:00.5", "naive_time", "start_time_gte"),
+    ("updated_after=yesterday", "invalid_time", "updated_after"),
+    ("updated_after=1700000000", "invalid_time", "updated_after"),
+    ("updated_after=2026-02-30T10:00:00Z", "invalid_time", "updated_after"),
+    ("updated_after=2026-11-20T10:00:60Z", "invalid_time", "updated_after"),
+    ("updated_after=0001-01-01T00:00:00%2B14:00", "invalid_time", "updated_after"),
+    ("updated_after=", "invalid_time", "updated_after"),
+    ("cursor=", "invalid_cursor", "cursor"),
+    ("cursor=x", "invalid_cursor", "cursor"),
+    ("cursor=%E2%98%83", "invalid_cursor", "cursor"),
+    ("cursor=AQAABmDCMMZXmAGh_Hb7enhevugUvTpVSUh935D5vJIMvQ", "invalid_cursor", "cursor"),
+    ("after_seq=5", "missing", "calendar_id"),
+    ("after_seq=-1&calendar_id=x", "out_of_range", "after_seq"),
+    ("after_seq=9223372036854775808&calendar_id=x", "out_of_range", "after_seq"),
+    (f"after_seq={'9' * 5000}&calendar_id=x", "out_of_range", "after_seq"),
+    ("after_seq=1.5&calendar_id=x", "wrong_type", "after_seq"),
+    ("after_seq=1&calendar_id=x&ordering=-updated_at", "not_allowed", "ordering"),
+    ("series_id=a%00b&event_id=x", "invalid_text", "series_id"),
+    ("status=confirmed", "filter_needs_bound", "status"),
+    ("is_deleted=false", "filter_needs_bound", "is_deleted"),
+    ("attendee_email=a@example.com", "filter_needs_bound", "attendee_email"),
+]
+
+
+async def test_event_filters(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
+    for query, code, pointer in EVENT_FILTERS:
+        with subtests.test(case=str(query)[:80]):
+            _refused(await client.get(f"{EVENTS}?{query}"), code, pointer)
+
+
+FILTERS_OF_THE_OTHER_LISTS: list[Any] = [
+    (f"{CALENDARS}?platform=caldav", "not_allowed", "platform"),
+    (f"{CALENDARS}?state=paused", "not_allowed", "state"),
+    (f"{CALENDARS}?updated_after=2026-11-20T10:00:00Z", "unknown_parameter", "updated_after"),
+    (f"{CALENDARS}/cal_x?expand=1", "unknown_parameter", "expand"),
+    (f"{WEBHOOKS}?state=enabled", "unknown_parameter", "state"),
+    ("/api/v1/webhook_deliveries?state=lost", "not_allowed", "state"),
+    ("/api/v1/webhook_deliveries?trigger=bot.launch", "not_allowed", "trigger"),
+    ("/api/v1/webhook_deliveries?created_at_gte=2026-11-20T10:00:00", "naive_time", "created_at_gte"),
+]
+
+
+async def test_filters_of_the_other_lists(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
+    for url, code, pointer in FILTERS_OF_THE_OTHER_LISTS:
+        with subtests.test(case=str(url)[:80]):
+            _refused(await client.get(url), code, pointer)
+
+
+ENDPOINT_FIELDS: list[Any] = [
+    ({"triggers": []}, "too_short", "/triggers"),
+    ({"triggers": ["calendar.events_update"] * 2}, "not_unique", "/triggers"),
+    ({"triggers": ["bot.launch"]}, "not_allowed", "/triggers/0"),
+    ({"triggers": ["webhook.test"]}, "not_allowed", "/triggers/0"),
+    ({"triggers": "calendar.events_update"}, "wrong_type", "/triggers"),
+    ({"url": "ftp://127.0.0.1/"}, "scheme_not_allowed", "/url"),
+    ({"url": "http://10.0.0.1/"}, "host_not_allowed", "/url"),
+    ({"url": "http://user:pw@127.0.0.1/"}, "userinfo_not_allowed", "/url"),
+    ({"url": "http://127.0.0.1/#x"}, "fragment_not_allowed", "/url"),
+    ({"url": "not a url"}, "invalid_url", "/url"),
+    ({"url": "https://app.example.com:22/"}, "port_not_allowed", "/url"),
+    ({"url": "http://127.0.0.1/" + "x" * 2048}, "too_long", "/url"),
+    ({"rate_limit": 5}, "unknown_field", "/rate_limit"),
+    ({"secret": "whsec_x"}, "unknown_field", "/secret"),
+]
+
+
+async def test_endpoint_fields(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
+    for change, code, pointer in ENDPOINT_FIELDS:
+        with subtests.test(case=str(change)[:80]):
+            _refused(await client.post(WEBHOOKS, json=ENDPOINT | change), code, pointer)
+
+
+IDEMPOTENCY_KEYS_OF_ANOTHER_SHAPE: list[Any] = ["", " ", "k" * 256, "sn\u00f6", " k"]
+
+
+async def test_idempotency_keys_of_another_shape(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
+    for key in IDEMPOTENCY_KEYS_OF_ANOTHER_SHAPE:
+        with subtests.test(case=str(key)[:80]):
+            answer = await client.post(CALENDARS, json=GOOD, headers={"Idempotency-Key": key.encode("latin-1")})
+            _refused(answer, "invalid_idempotency_key", "Idempotency-Key")
+
+
+IDEMPOTENCY_KEYS_WHERE_NONE_IS_KEPT: list[Any] = ["raw", "cal_01JD4Q8ZK3V6W8N2M5T7R9B1CX/access_token"]
+
+
+async def test_idempotency_keys_where_none_is_kept(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
+    for path in IDEMPOTENCY_KEYS_WHERE_NONE_IS_KEPT:
+        with subtests.test(case=str(path)[:80]):
+            body = GOOD if path == "raw" else None
+            answer = await client.post(f"{CALENDARS}/{path}", json=body, headers={"Idempotency-Key": "k"})
+            _refused(answer, "idempotency_key_not_accepted", "Idempotency-Key")
+
+
+IDS_THAT_NOTHING_HAS: list[Any] = [
+    "x",
+    "cal_",
+    "cal_x",
+    "cal_01JD4Q8ZK3V6W8N2M5T7R9B1CX",
+    "evt_01JD4Q8ZK3V6W8N2M5T7R9B1CX",
+    "%00",
+    "%ff",
+    "..%2f",
+    "cal_01jd4q8zk3v6w8n2m5t7r9b1cx",
+    "cal_81JD4Q8ZK3V6W8N2M5T7R9B1CX",
+    "0" * 3000,
+]
+
+
+async def test_ids_that_nothing_has(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
+    for text in IDS_THAT_NOTHING_HAS:
+        with subtests.test(case=str(text)[:80]):
+            for url in (
+                f"{CALENDARS}/{text}",
+                f"{EVENTS}/{text}",
+                f"{WEBHOOKS}/{text}",
+                f"/api/v1/webhook_deliveries/{text}",
+            ):
+                _refused(await client.get(url), "not_found", status=404)
+            _refused(await client.patch(f"{CALENDARS}/{text}", json={}), "not_found", status=404)
+            _refused(await client.delete(f"{WEBHOOKS}/{text}"), "not_found", status=404)
+
+
+async def test_unknown_addresses_and_methods(client: httpx.AsyncClient) -> None:
+    for path in ("/", "/api", "/api/v1", "/api/v1/bots", "/api/v1/rules", f"{CALENDARS}/", "/api/v1/calendars/a/b/c"):
+        _refused(await client.get(path), "not_found", status=404)
+    for method, path in (("PUT", CALENDARS), ("DELETE", EVENTS), ("PATCH", f"{EVENTS}/evt_x"), ("GET", "/push/google")):
+        answer = await client.request(method, path)
+        _refused(answer, "method_not_allowed", status=405)
+        assert answer.headers["allow"]

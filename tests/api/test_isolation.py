@@ -1,0 +1,171 @@
+"""Isolation: every operation of the document with another project's ids answers as for ids that nothing has."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from app.ids import CALENDAR, DELIVERY, ENDPOINT, EVENT, new_id, parse, public
+from app.runtime import Runtime
+from tests.api.openapi_judge import Judge
+from tests.api.rows import Rows, calendar_ref
+
+OPERATIONS_WITHOUT_IDS = {"create_calendar", "list_remote_calendars", "create_endpoint"}
+"""Calls that name no stored object. Whoever adds one decides here that it cannot."""
+
+
+class Ids:
+    """For each parameter that can name an object: the other project's, and one that nothing has."""
+
+    def __init__(self, foreign: dict[str, str]) -> None:
+        unknown = {
+            "calendar_id": public(CALENDAR, new_id()),
+            "event_id": public(EVENT, new_id()),
+            "webhook_id": public(ENDPOINT, new_id()),
+            "delivery_id": public(DELIVERY, new_id()),
+            "calendar_deduplication_key": "nobody's",
+            "deduplication_key": "nobody's",
+            "email": "nobody@example.com",
+            "ical_uid": "nobody's",
+            "series_id": "nobody's",
+        }
+        self.pairs = {name: (foreign[name], unknown[name]) for name in unknown}
+
+
+@pytest.fixture
+async def ids(foreign: Rows) -> Ids:
+    calendar = await foreign.calendar(dedup="theirs", email="bob@example.com")
+    event = await foreign.event(calendar, ical_uid="their-uid", series_id="their-series")
+    endpoint = await foreign.endpoint()
+    endpoint_key = parse(ENDPOINT, endpoint)
+    assert endpoint_key is not None
+    return Ids(
+        {
+            "calendar_id": calendar_ref(calendar),
+            "event_id": event,
+            "webhook_id": endpoint,
+            "delivery_id": await foreign.delivery(endpoint_key, calendar_id=calendar),
+            "calendar_deduplication_key": "theirs",
+            "deduplication_key": "theirs",
+            "email": "bob@example.com",
+            "ical_uid": "their-uid",
+            "series_id": "their-series",
+        }
+    )
+
+
+async def _snapshot(rt: Runtime) -> list[Any]:
+    async with rt.db.reading() as tx:
+        tables = [
+            row[0]
+            for row in await tx.rows(
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+            )
+        ]
+        whole = "SELECT string_agg(CAST(t AS text), '|' ORDER BY CAST(t AS text)) FROM {} t"
+        return [(table, await tx.scalar(whole.format(table))) for table in sorted(tables)]
+
+
+def _told(answer: httpx.Response, asked_for: str) -> Any:
+    """What an answer tells, apart from the request's own id and address."""
+    told = answer.json() if answer.content else None
+    if isinstance(told, dict):
+        told.pop("request_id", None)
+    headers = {name: answer.headers[name] for name in answer.headers if name not in {"x-request-id", "content-length"}}
+    return answer.status_code, headers, str(told).replace(asked_for, "<id>")
+
+
+def _body(operation: dict[str, Any]) -> Any:
+    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    return next(iter(content.get("examples", {}).values()), {"value": None})["value"]
+
+
+async def test_every_operation_with_another_projects_ids(
+    client: httpx.AsyncClient, rt: Runtime, ids: Ids, judge: Judge, subtests: pytest.Subtests
+) -> None:
+    before = await _snapshot(rt)
+    tried = set()
+    for path, operations in judge.document["paths"].items():
+        for method, operation in operations.items():
+            if not path.startswith("/api/v1/"):
+                continue
+            for parameter in operation.get("parameters", ()):
+                name, place = parameter["name"], parameter["in"]
+                if name not in ids.pairs:
+                    assert not name.endswith("_id"), f"{operation['operationId']}: what does {name} name?"
+                    continue
+                tried.add(operation["operationId"])
+                with subtests.test(operation=operation["operationId"], parameter=name):
+                    answers = []
+                    for value in ids.pairs[name]:
+                        url = path.replace(f"{{{name}}}", value)
+                        query = _query(name, value, ids) if place == "query" else None
+                        answer = await client.request(method, url, params=query, json=_body(operation))
+                        answers.append(_told(answer, value))
+                    assert answers[0] == answers[1]
+                    if place == "path":
+                        assert answers[0][0] == 404
+                    else:
+                        assert "'results': []" in answers[0][2]
+    everything = {
+        operation["operationId"]
+        for path, operations in judge.document["paths"].items()
+        for operation in operations.values()
+        if path.startswith("/api/v1/")
+    }
+    assert everything - tried == OPERATIONS_WITHOUT_IDS | {"list_endpoints"}
+    assert await _snapshot(rt) == before
+
+
+def _query(name: str, value: str, ids: Ids) -> dict[str, str]:
+    # A series is looked for within something that bounds it.
+    return {name: value} | ({"updated_after": "2020-01-01T00:00:00Z"} if name == "series_id" else {})
+
+
+async def test_lists_and_feeds_show_nothing_of_others(client: httpx.AsyncClient, ids: Ids) -> None:
+    calendar = ids.pairs["calendar_id"][0]
+    for url in (
+        "/api/v1/calendars",
+        "/api/v1/calendar_events",
+        "/api/v1/calendar_events?updated_after=2020-01-01T00:00:00Z",
+        f"/api/v1/calendar_events?calendar_id={calendar}&after_seq=0",
+        "/api/v1/webhooks",
+        "/api/v1/webhook_deliveries",
+    ):
+        assert (await client.get(url)).json()["results"] == [], url
+
+
+async def test_a_feed_of_another_project_never_expires_and_never_moves(
+    client: httpx.AsyncClient, foreign: Rows, ids: Ids
+) -> None:
+    await foreign.sql("UPDATE calendars SET feed_floor = 50")
+    for calendar in ids.pairs["calendar_id"]:
+        answer = await client.get("/api/v1/calendar_events", params={"calendar_id": calendar, "after_seq": 7})
+        assert answer.json() == {"next": None, "previous": None, "results": [], "position": 7}
+
+
+async def test_cursors_of_another_project_are_refused(
+    client: httpx.AsyncClient, api: httpx.AsyncClient, other_project: Any, foreign: Rows, rows: Rows
+) -> None:
+    for writer in (foreign, rows):
+        calendar = await writer.calendar()
+        await writer.events(calendar, 3)
+        await writer.calendar()
+        await writer.endpoint()
+        await writer.endpoint()
+    for path in ("/api/v1/calendars", "/api/v1/calendar_events", "/api/v1/webhooks"):
+        theirs = (await api.get(path, params={"limit": 1}, headers=other_project.headers)).json()["next"]
+        answer = await client.get(theirs)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
+
+
+async def test_the_same_keys_in_two_projects_do_not_meet(
+    client: httpx.AsyncClient, api: httpx.AsyncClient, other_project: Any, credentials: dict[str, Any]
+) -> None:
+    body = credentials | {"deduplication_key": "same"}
+    headers = {"Idempotency-Key": "same"}
+    mine = await client.post("/api/v1/calendars", json=body, headers=headers)
+    theirs = await api.post("/api/v1/calendars", json=body, headers=headers | other_project.headers)
+    assert (mine.status_code, theirs.status_code) == (201, 201)
+    assert mine.json()["id"] != theirs.json()["id"]
+    assert mine.json()["oauth_app_id"] != theirs.json()["oauth_app_id"]
