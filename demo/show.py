@@ -1,0 +1,242 @@
+"""`make demo`: the product doing its job, told line by line, and judged at the end by the provider's own word."""
+
+import asyncio
+import time
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from json import loads
+
+from demo import services, telling, verdict
+from demo.application import Application, Json, Message
+from demo.processes import ROOT, Stack, StackError, http
+from demo.provider import Provider
+from demo.story import Connected, Edit, Story, add_clock_series
+from demo.telling import say
+from demo.verdict import Verdict
+
+LOGS = ROOT / ".punctual" / "logs" / "demo"
+AUDIT_SECONDS = 6
+SEEDED = 104
+"""Entries per calendar that are asked of the seed, which makes somewhat fewer: about 200 in all."""
+FIRST_SYNC_SECONDS = 30.0
+WEBHOOK_SECONDS = 20.0
+"""How long an edit may take to arrive; where one does not, no more are made and what there is is judged."""
+
+
+async def show() -> bool:
+    """The whole demo; whether all of it was right. Raises StackError and what the services raise."""
+    started = time.monotonic()
+    say("Punctual, shown on this machine. Google is played by the sandbox, your application by this script.")
+    say()
+    async with services.temporary() as place:
+        say(f"  services   {place.description}  ({time.monotonic() - started:.1f} s)")
+        settings = {"AUDIT_INTERVAL_SECONDS": str(AUDIT_SECONDS)}
+        async with Stack(
+            database_url=place.database_url, redis_url=place.redis_url, logs=LOGS, settings=settings
+        ) as stack:
+            key = await _start(stack)
+            say(f"  processes  API {stack.api_url}, one worker, sandbox {stack.sandbox_url}, receiver {stack.sink_url}")
+            async with http() as client:
+                application = Application(client, api_url=stack.api_url, sink_url=stack.sink_url, key=key)
+                result = await Demo(stack, Provider(client, stack.sandbox_url), application).run()
+    for flaw in result.flaws:
+        say(f"  WRONG: {flaw}")
+    if not result.holds:
+        say(f"  logs of every process: {LOGS.relative_to(ROOT)}/")
+    say()
+    say(f"  everything started here is stopped; {time.monotonic() - started:.0f} s in all")
+    say(str(result))
+    return result.holds
+
+
+async def _start(stack: Stack) -> str:
+    """Everything, side by side where it may be; the key of a new project."""
+    await asyncio.gather(stack.start_sandbox(), stack.migrate())
+    made, *_ = await asyncio.gather(
+        stack.punctual("projects", "create", "demo", "--json"), stack.start_api(), stack.start_worker()
+    )
+    return str(loads(made)["api_key"])
+
+
+class Demo:
+    """One telling, on a stack that runs."""
+
+    def __init__(self, stack: Stack, provider: Provider, application: Application) -> None:
+        self._stack = stack
+        self._provider = provider
+        self._application = application
+        self._numbers: dict[str, int] = {}
+        """The highest sequence number told so far, by calendar."""
+        self._edits: list[tuple[Edit, int]] = []
+        """Every edit, with its calendar's number before it."""
+        self._flaws: list[str] = []
+
+    async def run(self) -> Verdict:
+        """Connect, edit, compare."""
+        first, second = await self._connect()
+        say()
+        say(f"  Pushes get lost, so calendars are also asked by the clock: here every {AUDIT_SECONDS} s (±25 %), not")
+        say("  every 6 hours. Every edit but the last is found by its push, after a second of quiet.")
+        say()
+        say(telling.row("", "at the provider", "after", "what your application is told"))
+        story = Story(self._provider, self._application, (first, second))
+        async with aclosing(story.edits()) as edits:
+            async for edit in edits:
+                before = self._numbers[edit.calendar.id]
+                self._edits.append((edit, before))
+                if not await self._follow(edit, before):
+                    break
+        say()
+        return await self._judge([first, second])
+
+    # --- connecting ---
+
+    async def _connect(self) -> tuple[Connected, Connected]:
+        accounts = await self._provider.seed(count=SEEDED)
+        series = await add_clock_series(self._provider, accounts[0])
+        endpoint = await self._application.subscribe()
+        say(f"  endpoint   {endpoint['id']} listens to {', '.join(endpoint['triggers'])}")
+        say()
+        asked = time.time()
+        calendars = [
+            Connected(account, await self._application.connect(account.credentials, deduplication_key=account.email))
+            for account in accounts
+        ]
+        for calendar in calendars:
+            await self._first_sync(calendar, asked)
+        occurrences = await self._application.events(calendars[0].id, series_id=series.id, ordering="start_time")
+        say(f"  {series.told(occurrences[-1])}")
+        return calendars[0], calendars[1]
+
+    async def _first_sync(self, calendar: Connected, asked: float) -> None:
+        """Until its first message has come, its push channel is open, and it was looked at once more after that."""
+
+        async def has_come() -> bool:
+            await self._application.look(wait=0.2)
+            return bool(self._application.messages(calendar.id))
+
+        await self._stack.until(has_come, seconds=FIRST_SYNC_SECONDS, what=f"the first sync of {calendar.label}")
+        message = self._application.messages(calendar.id)[0]
+        first_sync = message.data["last_successful_sync_at"]
+
+        async def is_settled() -> bool:
+            state = await self._application.calendar(calendar.id)
+            return bool(state["health"]["push"]["active"] and state["last_successful_sync_at"] > first_sync)
+
+        await self._stack.until(is_settled, seconds=FIRST_SYNC_SECONDS, what=f"a push channel for {calendar.label}")
+        self._numbers[calendar.id] = (message.span or (0, 0))[1]
+        events = await self._application.events(calendar.id)
+        after = telling.milliseconds(message.at - asked)
+        all_day, recurring = (sum(bool(event[name]) for event in events) for name in ("is_all_day", "series_id"))
+        say(
+            f"  connected  {calendar.account.email}: {len(events)} events, {all_day} all-day, {recurring} of series;"
+            f" first webhook after {after}, push channel open"
+        )
+
+    # --- following an edit ---
+
+    async def _follow(self, edit: Edit, before: int) -> bool:
+        """Wait for what the edit leads to, and tell it; whether all of it came."""
+        edited_at, number = self._provider.edited_at, len(edit.expected)
+
+        async def has_come() -> bool:
+            await self._application.look(wait=0.2)
+            return sum(last - first + 1 for first, last in self._spans(edit.calendar, before)) >= number
+
+        has_all_come = True
+        try:
+            await self._stack.until(has_come, seconds=WEBHOOK_SECONDS, what="the webhook")
+        except StackError:
+            self._stack.check()
+            has_all_come = False
+            self._flaws.append(f"nothing, or not all, was told within {WEBHOOK_SECONDS:.0f} s of: {edit.what}")
+        messages = self._news(edit.calendar, before)
+        if not messages:
+            say(telling.row(edit.calendar.label, edit.what, "never", "nothing"))
+            return False
+        self._numbers[edit.calendar.id] = max(last for _, last in self._spans(edit.calendar, before))
+        told = await self._told(edit, messages, before)
+        if edit.is_push_lost:
+            if await self._last_push(edit.calendar) >= edited_at:
+                self._flaws.append("a push arrived that was meant to get lost")
+            told += " (by the audit)"
+        say(telling.row(edit.calendar.label, edit.what, telling.milliseconds(messages[-1].at - edited_at), told))
+        return has_all_come
+
+    async def _told(self, edit: Edit, messages: list[Message], before: int) -> str:
+        """The messages in words; a flaw for each entry that says something else than was done."""
+        entries: list[Json] = [entry for message in messages for entry in message.data["events"]]
+        listed = await self._application.events(edit.calendar.id, after_seq=before)
+        shown = {event["id"]: event for event in listed}
+        flaws = [f"a message tells of {e['id']}, the feed lacks it" for e in entries if e["id"] not in shown]
+        entries = [entry for entry in entries if entry["id"] in shown]
+        told = [telling.change(entry, shown[entry["id"]], edit.calendar.account.zone) for entry in entries]
+        remote_ids = [shown[entry["id"]]["platform_uuid"] for entry in entries]
+        for remote_id, entry, words in zip(remote_ids, entries, told, strict=True):
+            expected = edit.expected.get(remote_id)
+            if expected not in {entry["change"], *entry["kinds"]}:
+                flaws.append(f"was told as {words}, expected {expected or 'nothing about that event'}")
+        is_truncated = any(message.data["truncated"] for message in messages)
+        if not is_truncated:
+            flaws += [f"nothing was told about {missing}" for missing in edit.expected.keys() - set(remote_ids)]
+        self._flaws += [f"{edit.what}: {flaw}" for flaw in flaws]
+        return told[0] if len(told) == 1 else telling.summary(entries, len(messages), is_truncated=is_truncated)
+
+    def _news(self, calendar: Connected, before: int) -> list[Message]:
+        """The calendar's messages that tell of changes after this number, in order of arrival."""
+        return [m for m in self._application.messages(calendar.id) if m.span is not None and m.span[1] > before]
+
+    def _spans(self, calendar: Connected, before: int) -> list[tuple[int, int]]:
+        return [message.span for message in self._news(calendar, before) if message.span is not None]
+
+    async def _last_push(self, calendar: Connected) -> float:
+        state = await self._application.calendar(calendar.id)
+        return datetime.fromisoformat(state["health"]["push"]["last_notification_at"]).timestamp()
+
+    # --- judging ---
+
+    async def _judge(self, calendars: list[Connected]) -> Verdict:
+        await self._application.look()
+        changes = delivered = stale = unseen = compared = breaks = 0
+        flaws = list(self._flaws)
+        for calendar in calendars:
+            events = await self._application.events(calendar.id)
+            highest = max((event["change_seq"] for event in events), default=0)
+            messages = self._application.messages(calendar.id)
+            spans = [message.span for message in messages if message.span is not None and message.is_valid]
+            changes += highest
+            delivered += verdict.covered(highest, spans)
+            gaps = verdict.breaks(highest, spans)
+            breaks += len(gaps)
+            flaws += [f"{calendar.label}: {text}" for text in gaps]
+            wrong, number = await self._compare(calendar)
+            compared += number
+            stale += len(wrong)
+            flaws += [f"{calendar.label}: {text}" for text in wrong]
+            unseen += self._unseen(calendar, {event["platform_uuid"]: event["change_seq"] for event in events})
+        attempts = self._application.attempts
+        bad = sum(not attempt.is_valid for attempt in attempts)
+        flaws += [f"message {one.id} came with a signature that does not hold" for one in attempts if not one.is_valid]
+        say(f"  compared   {compared} events, yesterday to 28 days ahead, field by field: {stale} differ")
+        joined = "join without a gap" if breaks == 0 else f"do not join in {breaks} places"
+        say(
+            f"  verified   {len(attempts)} signatures: {bad} bad; sequence numbers of each calendar's messages {joined}"
+        )
+        return Verdict(changes, delivered, changes - delivered + unseen, stale, bad, tuple(flaws))
+
+    async def _compare(self, calendar: Connected) -> tuple[list[str], int]:
+        """The API's live events against the provider's instances, over the span that is promised."""
+        now = datetime.now(UTC)
+        span = (now - timedelta(days=1), now + timedelta(days=28))
+        listed = await self._application.events(calendar.id, is_deleted="false")
+        shown = await self._provider.instances(calendar.account.calendar_id, *span)
+        return verdict.differences(listed, shown, span, calendar.account.zone), len(shown)
+
+    def _unseen(self, calendar: Connected, numbers: dict[str, int]) -> int:
+        """Edited events that the API never showed as changed: each takes a number above the one before its edit."""
+        return sum(
+            numbers.get(remote_id, 0) <= before
+            for edit, before in self._edits
+            if edit.calendar is calendar
+            for remote_id in edit.expected
+        )
