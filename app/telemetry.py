@@ -65,6 +65,12 @@ REDIS_FAILURES = Counter(
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("punctual")
 
+
+def _drop_colours(_: object, __: str, fields: "structlog.typing.EventDict") -> "structlog.typing.EventDict":
+    fields.pop("color_message", None)  # uvicorn says some lines twice, once for terminals
+    return fields
+
+
 _SECRETS = (
     "token",
     "secret",
@@ -105,7 +111,7 @@ def configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _drop_colours],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(),

@@ -8,6 +8,7 @@ the database. Nothing here replaces a function of ours.
 import asyncio
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -61,6 +62,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if _started in config.stash:
         embedded.stop(config.stash[_started])
         embedded.discard(config.stash[_started])
+        shutil.rmtree(config.stash[_started], ignore_errors=True)
     elif _template in config.stash:
         admin, name = config.stash[_template]
         asyncio.run(_execute(admin, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))

@@ -7,7 +7,6 @@ from a notification and is stopped then, or dies with its expiry. Every opening 
 serves, so that nothing falls between the listing and the channel.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,7 +17,7 @@ from sqlalchemy import Row
 from app import scheduling
 from app.crypto import hash_secret, new_channel_token
 from app.db import Tx
-from app.errors import ChannelRefused, ProviderError, SyncSuperseded
+from app.errors import ChannelRefused, GrantRevoked, ProviderError, SyncSuperseded
 from app.grants import GrantTokens, access_for
 from app.ids import new_id
 from app.providers.base import Access, Channel, ChannelRequest, Platform
@@ -216,28 +215,35 @@ async def sweep(rt: Runtime, *, most: int = 50) -> int:
 
 
 async def _stop(rt: Runtime, channel_id: UUID, key: bytes, resource_id: str) -> bool:
-    """Stop one channel with the grant of any row of its key that still works."""
+    """Stop one channel with the grant of any row of its key that still works; whether that has an end.
+
+    Where every grant is revoked nobody can stop it any more: it dies with its expiry.
+    """
     async with rt.db.reading() as tx:
         rows = await tx.rows(
             f"{_GRANT} WHERE c.channel_key = :key ORDER BY c.state, c.deleted_at IS NOT NULL, c.id LIMIT 5",
             {"key": key},
         )
+    is_out_of_reach = True
     for row in rows:
         holder = _keyholder(rt, row)
         try:
             await rt.providers[holder.platform].close_channel(holder.access, str(channel_id), resource_id)
         except (ProviderError, SyncSuperseded) as exc:
             log.info("channel.not_stopped", channel=str(channel_id), error=type(exc).__name__)
+            is_out_of_reach = is_out_of_reach and isinstance(exc, GrantRevoked)
             continue
-        await _closed(rt, [channel_id])
         CHANNELS.labels(holder.platform, "stopped").inc()
-        return True
-    return False
+        is_out_of_reach = True
+        break
+    if is_out_of_reach:
+        await _closed(rt, channel_id)
+    return is_out_of_reach
 
 
-async def _closed(rt: Runtime, channel_ids: Sequence[UUID]) -> None:
+async def _closed(rt: Runtime, channel_id: UUID) -> None:
     async with rt.db.transaction() as tx:
-        await tx.execute("UPDATE push_channels SET state = 'closed' WHERE id = ANY(:ids)", {"ids": list(channel_ids)})
+        await tx.execute("UPDATE push_channels SET state = 'closed' WHERE id = :id", {"id": channel_id})
 
 
 async def leave(rt: Runtime, calendar_id: UUID) -> bool:

@@ -47,6 +47,14 @@ async def test_deleting_waits_a_day_for_a_provider_that_is_away(actor: Actor) ->
     assert await rows(actor, "calendars") == 0
 
 
+async def test_deleting_does_not_wait_for_a_grant_that_is_gone(actor: Actor) -> None:
+    calendar = await actor.connected()
+    actor.sandbox.world.revoke(calendar.account)
+    await actor.call("DELETE", f"/calendars/{calendar.id}", expect=204)
+    await actor.quiesce()
+    assert await rows(actor, "calendars") == 0
+
+
 async def rows(actor: Actor, table: str) -> int:
     """How many there are."""
     async with actor.rt.db.reading() as tx:
