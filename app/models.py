@@ -7,6 +7,7 @@ shape is that of the API. Lock order for everyone: calendars (by id), then sync_
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Date,
     DateTime,
@@ -30,6 +31,7 @@ metadata = MetaData(
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "fk": "fk_%(table_name)s_%(column_0_name)s",
         "pk": "pk_%(table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
     }
 )
 
@@ -312,6 +314,7 @@ deliveries = Table(
     Column("fence", BigInteger, nullable=False, server_default=_zero),
     Column("created_at", _Time, nullable=False, server_default=_now),
     Column("updated_at", _Time, nullable=False, server_default=_now),
+    CheckConstraint("(state = 'pending') = (next_attempt_at IS NOT NULL)", name="due_while_pending"),
     Index("ix_deliveries_due", "next_attempt_at", postgresql_where=text("state = 'pending'")),  # claim
     Index("ix_deliveries_list", "project_id", "created_at", "id"),  # GET /webhook_deliveries
     Index("ix_deliveries_endpoint", "endpoint_id", "created_at"),  # webhook_id filter

@@ -47,16 +47,6 @@ UPDATE webhook_endpoints SET deleted_at = app_now(), updated_at = app_now()
  WHERE project_id = :project AND id = :id AND deleted_at IS NULL
 """
 
-# In the order in which attempts are recorded: deliveries by id, then the endpoint.
-_DROP_PENDING = """
-WITH dropped AS (
-    SELECT id FROM deliveries
-     WHERE project_id = :project AND endpoint_id = :id AND state = 'pending'
-     ORDER BY id FOR UPDATE
-)
-DELETE FROM deliveries d USING dropped WHERE d.id = dropped.id
-"""
-
 
 def _unique(triggers: list[Trigger]) -> list[Trigger]:
     if len(set(triggers)) < len(triggers):
@@ -271,10 +261,11 @@ async def update_endpoint(
 @router.delete("/{webhook_id}", status_code=204, summary="Delete an endpoint", responses=problems("not_found"))
 async def delete_endpoint(webhook_id: str, tx: Writing, project_id: ProjectId) -> Response:
     """Nothing more is sent to it; what was still waiting is dropped."""
-    params = {"project": project_id, "id": key_of(ENDPOINT, webhook_id)}
-    await tx.execute(_DROP_PENDING, params)
+    endpoint = key_of(ENDPOINT, webhook_id)
+    params = {"project": project_id, "id": endpoint}
     if not await tx.execute(_DELETE, params):
         raise NotFound
+    await outbox.drop_undelivered_to(tx, endpoint)
     return Response(status_code=204)
 
 
