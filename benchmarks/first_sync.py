@@ -43,8 +43,9 @@ async def run(bench: Bench) -> list[Figure]:
         settings = bench.settings(google_api_url=origin, google_token_url=f"{origin}/token")
         async with open_runtime(settings) as rt, floor(bench, origin) as bare:
             project_id, _ = await new_project(rt)
+            first = await connect(rt, project_id)
             with counted_statements(rt) as statements:
-                await engine.sync_calendar(rt, await connect(rt, project_id))
+                await engine.sync_calendar(rt, first)
             count = len(statements) + 1  # COPY does not pass through SQLAlchemy
             await bare.prepare()
             ours, least = [], []
