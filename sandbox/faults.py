@@ -34,7 +34,6 @@ KINDS: dict[str, str] = {
     "short_expiration": "a channel that lives params.seconds only",
     "push_not_supported": "400 pushNotSupportedForRequestedResource",
     "early_sync_message": "the sync notification is sent, and waited for, before the watch is answered",
-    "reminder_only": "every item's etag and updated move without a visible change",
 }
 """Every kind, with its parameters."""
 

@@ -59,7 +59,7 @@ def _fill(world: World, account: Account, calendar: Calendar, chance: random.Ran
 
 def _weekly(world: World, calendar: Calendar, today: date, zone: ZoneInfo) -> None:
     """A series that has run since before the last change of clocks, with one occurrence moved and one cancelled."""
-    first = _at(today - timedelta(days=182), 10, zone)
+    first = _at(today - timedelta(days=240), 10, zone)
     team = world.create_event(
         calendar.id,
         EventDraft(

@@ -104,6 +104,16 @@ def is_original(event: Event, original: OriginalStart) -> bool:
     return False
 
 
+def count_before(event: Event, at: OriginalStart) -> int:
+    """How many instances the rule has before this one."""
+    count = 0
+    for original in _originals(event):
+        if str(original) >= str(at):
+            break
+        count += 1
+    return count
+
+
 def instance_id(event: Event, original: OriginalStart) -> str:
     """Today's form (`<master>_20261121T090000Z`), or an opaque one where the event's `id_style` says so."""
     if event.id_style != "classic":
@@ -142,7 +152,7 @@ def _zone(event: Event) -> ZoneInfo:
 def _naive(event: Event, moment: Moment) -> datetime:
     if isinstance(moment, datetime):
         return moment.astimezone(_zone(event)).replace(tzinfo=None)
-    return datetime.combine(moment, time())  # noqa: DTZ - a wall clock
+    return datetime.combine(moment, time())
 
 
 def _originals(
@@ -187,7 +197,7 @@ def _local_until(event: Event, rule: str) -> str:
 
 def _wall(event: Event, text: str) -> datetime:
     if len(text) == 8:
-        return datetime.combine(date.fromisoformat(text), time())  # noqa: DTZ - a wall clock
+        return datetime.combine(date.fromisoformat(text), time())
     if text.endswith("Z"):
         return (
             datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).astimezone(_zone(event)).replace(tzinfo=None)

@@ -256,7 +256,7 @@ class World:
     def split_series(self, calendar_id: str, event_id: str, at: OriginalStart, **changes: Any) -> Event:
         """«This and following»: the old series ends before `at`, a new one with ids of its own goes on from there."""
         event = self.event(calendar_id, event_id)
-        first = series.occurrence(event, at)
+        first, passed = series.occurrence(event, at), series.count_before(event, at)
         stamp = f"{at:%Y%m%dT%H%M%S}" if isinstance(at, datetime) else f"{at:%Y%m%d}"
         self._next(
             event,
@@ -266,6 +266,7 @@ class World:
         )
         values = {name: getattr(event, name) for name in DRAFT_FIELDS}
         values |= {"start": at, "end": first.end, "ical_uid": None}
+        values["recurrence"] = tuple(_after(line, passed) for line in event.recurrence)
         draft = EventDraft(**(values | changes))
         return self.create_event(calendar_id, draft, event_id=f"{event_id}_R{stamp}")
 
@@ -309,6 +310,15 @@ class World:
         for listener in self._listeners:
             listener(change)
         return event
+
+
+def _after(line: str, passed: int) -> str:
+    """A rule with a COUNT has that many fewer left."""
+    parts = [
+        f"COUNT={int(part[6:]) - passed}" if part.upper().startswith("COUNT=") else part
+        for part in line.replace("RRULE:", "RRULE:;", 1).split(";")
+    ]
+    return ";".join(parts).replace("RRULE:;", "RRULE:", 1)
 
 
 def _ending_before(line: str, at: OriginalStart) -> str:
