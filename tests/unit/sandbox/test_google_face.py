@@ -235,7 +235,7 @@ EDITS = st.lists(
 def apply(world: World, calendar_id: str, kind: str, which: int, day: int) -> None:
     """One random edit, if it makes sense."""
     start = NOON + timedelta(days=day, hours=which % 5)
-    times = {"start": start, "end": start + timedelta(hours=1)}
+    times: Json = {"start": start, "end": start + timedelta(hours=1)}
     ids = list(world.versions[calendar_id])
     if kind in {"single", "series"}:
         rule = ("RRULE:FREQ=DAILY;COUNT=9",) if kind == "series" else ()
