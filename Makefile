@@ -15,7 +15,7 @@ WORKERS ?= auto
 WHEEL_PLATFORMS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin
 WHEEL_PYTHONS := 3.11 3.12 3.13
 
-COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+COMPILE := $(BIN)/uv pip compile --quiet --system-certs --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' \
 	$(if $(UPGRADE),--upgrade)
 
@@ -54,7 +54,7 @@ conformance: $(CONFORMANCE)/.installed wheels ## let Google's own client library
 
 wheels: setup ## check that each pin has a wheel for Linux x86_64 and aarch64 and macOS arm64, Python 3.11 to 3.13
 	@set -e; for platform in $(WHEEL_PLATFORMS); do for python in $(WHEEL_PYTHONS); do \
-	  $(BIN)/uv pip install --quiet --dry-run --no-deps --require-hashes --only-binary :all: \
+	  $(BIN)/uv pip install --quiet --system-certs --dry-run --no-deps --require-hashes --only-binary :all: \
 	    --python-platform $$platform --python-version $$python --target build/wheels \
 	    -r requirements/runtime.txt -r requirements/dev.txt -r requirements/conformance.txt; \
 	  echo "wheels: complete for $$platform, Python $$python"; \
