@@ -22,7 +22,7 @@ from app.api.inputs import QueryOf, key_of
 from app.api.operations import TIMES, example, problems
 from app.api.outputs import CalendarRef, EventRef, NextUrl, Output, PreviousUrl, Timestamp
 from app.api.pages import Page, Pager
-from app.api.render import JsonObject, answer, embedded
+from app.api.render import answer, embedded, page_answer
 from app.api.route import ApiRoute
 from app.db import ReadTx
 from app.errors import Gone, NotFound
@@ -155,18 +155,14 @@ async def list_events(
         )
     page = pager.page(rows, lambda row: (row.sort_key, row.id))
     with_bots = not filters.leaves_out("bots")
-    results = ",".join([render(row, with_bots=with_bots) for row in page.rows])
-    content: JsonObject = {
-        "next": page.next,
-        "previous": page.previous,
-        "results": embedded(f"[{results}]"),
-    }
+    results = [render(row, with_bots=with_bots) for row in page.rows]
+    position: int | None = None
     if filters.after_seq is not None:
         calendar_id = conditions["calendar_id"] if conditions else None
-        content["position"] = await _position(
+        position = await _position(
             tx, project_id, calendar_id=calendar_id, after=filters.after_seq, pager=pager, page=page
         )
-    return answer(content)
+    return page_answer(results, next_url=page.next, previous_url=page.previous, position=position)
 
 
 async def _position(

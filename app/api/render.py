@@ -1,6 +1,6 @@
 """Answers as bytes: timestamps, embedded JSON and responses without a second pass over the data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import orjson
@@ -35,3 +35,13 @@ def answer(content: object, *, status: int = 200, headers: Mapping[str, str] | N
         media_type="application/json",
         headers=headers,
     )
+
+
+def page_answer(
+    results: Sequence[str], *, next_url: str | None, previous_url: str | None, position: int | None = None
+) -> Response:
+    """A page of objects that are JSON text already."""
+    links = orjson.dumps({"next": next_url, "previous": previous_url}).decode()
+    more = "" if position is None else f',"position":{position}'
+    content = f'{links[:-1]},"results":[{",".join(results)}]{more}}}'
+    return Response(content.encode(), media_type="application/json")
