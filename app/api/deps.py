@@ -1,4 +1,4 @@
-"""What an operation is handed: the runtime, the caller's project, a transaction."""
+"""What an operation is handed: the runtime, the caller's project, the database."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -23,7 +23,7 @@ async def get_project(request: Request) -> UUID:
 
 
 async def get_read_tx(request: Request) -> ReadTx:
-    """The transaction in which the key was checked; of a read only."""
+    """The connection on which the key was checked; of a read only."""
     tx: ReadTx = request.state.tx
     return tx
 

@@ -127,9 +127,9 @@ class EventFilters(Query):
 
     def _judge(self, given: dict[str, Any]) -> None:
         if self.after_seq is not None and self.calendar_id is None:
-            raise refusal("calendar_id", "missing", "is needed with after_seq")
+            raise refusal("calendar_id", "missing", message="is needed with after_seq")
         if self.after_seq is not None and self.ordering not in {None, "change_seq"}:
-            raise refusal("ordering", "not_allowed", "must be change_seq with after_seq")
+            raise refusal("ordering", "not_allowed", message="must be change_seq with after_seq")
         if given and _BOUNDS.isdisjoint(given):
             message = "needs a calendar, event_id, ical_uid, updated_after or a start or end limit beside it"
             raise invalid([FieldProblem(name, "filter_needs_bound", message) for name in given])

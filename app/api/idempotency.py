@@ -114,7 +114,7 @@ async def accept_key(
     body_hash = b""
     if idempotency_key is not None:
         if not _KEY.fullmatch(idempotency_key):
-            raise refusal(HEADER, "invalid_idempotency_key", "must be 1 to 255 visible ASCII characters")
+            raise refusal(HEADER, "invalid_idempotency_key", message="must be 1 to 255 visible ASCII characters")
         scope = f"{request.method}\0{request.scope['path']}\0{idempotency_key}"
         scope_hash = hashlib.sha256(scope.encode()).digest()
         body_hash = hashlib.sha256(orjson.dumps(request.state.parsed, option=orjson.OPT_SORT_KEYS)).digest()
@@ -124,7 +124,7 @@ async def accept_key(
 async def refuse_key(request: Request) -> None:
     """For POSTs whose answer must not be kept: an ignored key would promise what is not held."""
     if HEADER in request.headers:
-        raise refusal(HEADER, "idempotency_key_not_accepted", "is not accepted by this call")
+        raise refusal(HEADER, "idempotency_key_not_accepted", message="is not accepted by this call")
 
 
 Idempotent = Annotated[Once, Depends(accept_key)]

@@ -113,17 +113,17 @@ def body_examples(**examples: object) -> dict[str, Any]:
 
 def _marked(value: object) -> object:
     """FastAPI drops every null from its document, from examples too: they travel as a mark."""
-    return _replaced(value, None, _NULL)
+    return _replaced(value, old=None, new=_NULL)
 
 
 def with_nulls(document: dict[str, Any]) -> dict[str, Any]:
     """The finished document, its examples' nulls put back."""
-    return {key: _replaced(value, _NULL, None) for key, value in document.items()}
+    return {key: _replaced(value, old=_NULL, new=None) for key, value in document.items()}
 
 
-def _replaced(value: object, old: object, new: object) -> object:
+def _replaced(value: object, *, old: object, new: object) -> object:
     if isinstance(value, dict):
-        return {key: _replaced(part, old, new) for key, part in value.items()}
+        return {key: _replaced(part, old=old, new=new) for key, part in value.items()}
     if isinstance(value, list):
-        return [_replaced(part, old, new) for part in value]
+        return [_replaced(part, old=old, new=new) for part in value]
     return new if value == old else value

@@ -153,4 +153,4 @@ class Pager:
 
 def _refuse() -> NoReturn:
     message = "is not a cursor of this list: take it from `next` or `previous` and keep filters and ordering"
-    raise refusal("cursor", "invalid_cursor", message)
+    raise refusal("cursor", "invalid_cursor", message=message)

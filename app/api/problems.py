@@ -156,7 +156,7 @@ def _common_code(errors: Sequence[FieldProblem]) -> str:
     return codes.pop() if len(codes) == 1 else Invalid.code
 
 
-def refusal(pointer: str, code: str, message: str) -> Invalid:
+def refusal(pointer: str, code: str, *, message: str) -> Invalid:
     """A 422 about one place."""
     return invalid([FieldProblem(pointer, code, message)])
 

@@ -1,7 +1,7 @@
 """The one way into every operation of the API.
 
 In this order: key (401), body size (413), media type (415), JSON (400), query parameters and texts (422); then
-FastAPI validates and the operation runs. Reads get one transaction for the key and the data. A write's transaction is
+FastAPI validates and the operation runs. A read gets one connection for the key and the data. A write's transaction is
 its own, because an operation may have to ask a provider before it opens one.
 """
 

@@ -14,6 +14,53 @@ EVENTS = "/api/v1/calendar_events"
 FAR = {"updated_after": "2020-01-01T00:00:00Z"}
 
 
+SHOWN: dict[str, Any] = {
+    "platform_uuid": "abc",
+    "ical_uid": "abc@google.com",
+    "name": "L\u00e4ufer \u2603",
+    "description": None,
+    "location": None,
+    "start_time": "2026-12-01T09:00:00.000000Z",
+    "end_time": "2026-12-01T09:30:00.000000Z",
+    "is_all_day": False,
+    "start_date": None,
+    "end_date": None,
+    "time_zone": "UTC",
+    "status": "confirmed",
+    "is_deleted": False,
+    "visibility": "default",
+    "transparency": "opaque",
+    "event_type": "default",
+    "organizer": {"email": "ada@example.com", "name": "Ada", "self": True},
+    "creator": {"email": "ada@example.com", "name": "Ada", "self": True},
+    "attendees": [
+        {
+            "email": "b@example.com",
+            "name": None,
+            "response_status": "accepted",
+            "optional": True,
+            "organizer": False,
+            "self": False,
+            "resource": False,
+        }
+    ],
+    "own_response_status": "accepted",
+    "series_id": None,
+    "original_start_time": None,
+    "is_exception": False,
+    "meeting_url": "https://meet.google.com/x",
+    "meeting_platform": "google_meet",
+    "meeting_candidates": [{"url": "https://meet.google.com/x", "platform": "google_meet", "source": "conference"}],
+    "html_link": "https://calendar.google.com/x",
+    "change_seq": 1,
+    "bot_override": None,
+    "raw": {"id": "abc", "nested": {"list": [1, None, "\u2603"]}},
+    "is_raw_truncated": False,
+    "bots": [],
+}
+"""The event below, but for its ids and stamps."""
+
+
 async def _names(client: httpx.AsyncClient, **params: Any) -> list[str]:
     answer = await client.get(EVENTS, params=params)
     assert answer.status_code == 200, answer.text
@@ -41,55 +88,9 @@ async def test_an_event_as_it_is_shown(client: httpx.AsyncClient, rows: Rows) ->
         raw='{"id": "abc", "nested": {"list": [1, null, "\\u2603"]}}',
     )
     shown = (await client.get(f"{EVENTS}/{event}")).json()
-    stamp = shown["updated_at"]
-    assert shown == {
-        "id": event,
-        "calendar_id": calendar_ref(calendar),
-        "platform_uuid": "abc",
-        "ical_uid": "abc@google.com",
-        "name": "L\u00e4ufer \u2603",
-        "description": None,
-        "location": None,
-        "start_time": "2026-12-01T09:00:00.000000Z",
-        "end_time": "2026-12-01T09:30:00.000000Z",
-        "is_all_day": False,
-        "start_date": None,
-        "end_date": None,
-        "time_zone": "UTC",
-        "status": "confirmed",
-        "is_deleted": False,
-        "visibility": "default",
-        "transparency": "opaque",
-        "event_type": "default",
-        "organizer": {"email": "ada@example.com", "name": "Ada", "self": True},
-        "creator": {"email": "ada@example.com", "name": "Ada", "self": True},
-        "attendees": [
-            {
-                "email": "b@example.com",
-                "name": None,
-                "response_status": "accepted",
-                "optional": True,
-                "organizer": False,
-                "self": False,
-                "resource": False,
-            }
-        ],
-        "own_response_status": "accepted",
-        "series_id": None,
-        "original_start_time": None,
-        "is_exception": False,
-        "meeting_url": "https://meet.google.com/x",
-        "meeting_platform": "google_meet",
-        "meeting_candidates": [{"url": "https://meet.google.com/x", "platform": "google_meet", "source": "conference"}],
-        "html_link": "https://calendar.google.com/x",
-        "change_seq": 1,
-        "bot_override": None,
-        "raw": {"id": "abc", "nested": {"list": [1, None, "\u2603"]}},
-        "is_raw_truncated": False,
-        "bots": [],
-        "created_at": stamp,
-        "updated_at": stamp,
-    }
+    own = {"id": event, "calendar_id": calendar_ref(calendar)}
+    stamps = {"created_at": shown["updated_at"], "updated_at": shown["updated_at"]}
+    assert shown == SHOWN | own | stamps
     assert (await client.get(EVENTS)).json()["results"] == [shown]
 
 

@@ -50,6 +50,22 @@ async def test_a_fence_that_moves_while_the_run_waits_for_the_calendar(actor: Ac
     assert [entry["change_seq"] for entry in actor.entries()] == [1]
 
 
+async def test_one_run_at_a_time(actor: Actor) -> None:
+    """A calendar whose lease is live is left alone, whatever was requested meanwhile."""
+    calendar = await actor.connected()
+    actor.add_event(calendar)
+    await actor.sandbox.push.idle()
+    gate = actor.sandbox.faults.gate("events.list")
+    running = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    await gate.reached()
+    actor.add_event(calendar)
+    await actor.sandbox.push.idle()
+    assert await run_sync(actor.rt, calendar.key) == "idle"
+    actor.sandbox.faults.gates.clear()
+    gate.release()
+    assert await running == "synced"
+
+
 async def test_a_push_during_a_real_apply(actor: Actor) -> None:
     """The run holds all it ever holds, stopped at an event's row; the push is durable all the same, at once."""
     calendar = await actor.connected()
