@@ -12,6 +12,7 @@ from uuid import UUID
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES = {c: i for i, c in enumerate(_ALPHABET)}
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+_TRIPLES = [pair + c for pair in _PAIRS for c in _ALPHABET]
 _LENGTH = 26
 
 PROJECT, KEY, CALENDAR, EVENT = "proj", "key", "cal", "evt"
@@ -37,9 +38,11 @@ def _stamped(value: int) -> UUID:
 
 def public(prefix: str, key: UUID) -> str:
     """The form a customer sees, such as `evt_01J9Z…`."""
-    value = key.int
-    parts = [_PAIRS[(value >> shift) & 1023] for shift in range(120, -1, -10)]
-    return f"{prefix}_{''.join(parts)}"
+    v, t = key.int, _TRIPLES  # a page has hundreds of ids: table look-ups, and one string made at the end
+    return (
+        f"{prefix}_{_PAIRS[v >> 120]}{t[v >> 105 & 32767]}{t[v >> 90 & 32767]}{t[v >> 75 & 32767]}"
+        f"{t[v >> 60 & 32767]}{t[v >> 45 & 32767]}{t[v >> 30 & 32767]}{t[v >> 15 & 32767]}{t[v & 32767]}"
+    )
 
 
 def parse(prefix: str, text: str) -> UUID | None:

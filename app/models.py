@@ -1,7 +1,9 @@
 """Every table, read as the schema. Each index names the query that it serves.
 
-Times are timestamptz; `*_sealed` columns hold ciphertext of `app.crypto`; nested values of an event are JSON whose
-shape is that of the API. Lock order for everyone: calendars (by id), then sync_state (last, by calendar id).
+Times are timestamptz; `*_sealed` columns hold ciphertext of `app.crypto`; nested values of an event are JSON text in
+the API's own shape, never parsed on the way out.
+
+Lock order for everyone: calendars (by id), then sync_state (last, by calendar id); endpoints before deliveries.
 """
 
 from sqlalchemy import (
@@ -23,7 +25,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 
 metadata = MetaData(
     naming_convention={
@@ -225,16 +227,16 @@ calendar_events = Table(
     Column("visibility", Text),
     Column("transparency", Text),
     Column("event_type", Text),
-    Column("organizer", JSONB),
-    Column("creator", JSONB),
-    Column("attendees", JSONB, nullable=False),
+    Column("organizer", JSON),
+    Column("creator", JSON),
+    Column("attendees", JSON, nullable=False),
     Column("own_response_status", Text),
     Column("series_id", Text),
     Column("original_start_time", _Time),
     Column("is_exception", Boolean, nullable=False, server_default=_false),
     Column("meeting_url", Text),
     Column("meeting_platform", Text),
-    Column("meeting_candidates", JSONB, nullable=False),
+    Column("meeting_candidates", JSON, nullable=False),
     Column("html_link", Text),
     Column("change_seq", BigInteger, nullable=False),
     Column("raw", Text),

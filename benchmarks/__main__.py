@@ -17,10 +17,10 @@ from pathlib import Path
 import orjson
 
 from app import embedded
+from app.runtime import calm_collector
 from app.telemetry import configure_logging
 from benchmarks import drain, first_sync, latency, resync, serving
 from benchmarks.rig import ROOT, Bench, Figure, fresh_database
-from workers.main import calm_collector
 
 PARTS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "first_sync": first_sync.run,

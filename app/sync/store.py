@@ -65,23 +65,23 @@ _COLUMNS: tuple[tuple[str, str], ...] = (
     ("visibility", "text"),
     ("transparency", "text"),
     ("event_type", "text"),
-    ("organizer", "jsonb"),
-    ("creator", "jsonb"),
-    ("attendees", "jsonb"),
+    ("organizer", "json"),
+    ("creator", "json"),
+    ("attendees", "json"),
     ("own_response_status", "text"),
     ("series_id", "text"),
     ("original_start_time", "timestamptz"),
     ("is_exception", "bool"),
     ("meeting_url", "text"),
     ("meeting_platform", "text"),
-    ("meeting_candidates", "jsonb"),
+    ("meeting_candidates", "json"),
     ("html_link", "text"),
     ("change_seq", "bigint"),
     ("raw", "text"),
     ("is_raw_truncated", "bool"),
     ("content_hash", "bytea"),
 )
-"""Columns that an upsert writes, in order; `jsonb` ones travel as text."""
+"""Columns that an upsert writes, in order; `json` ones travel as text."""
 
 _OLD_COLUMNS = [calendar_events.c[name] for name, _ in _COLUMNS if name not in {"raw", "content_hash"}]
 
@@ -94,8 +94,8 @@ SELECT greatest(clock_timestamp(), CAST(:last AS timestamptz) + interval '1 micr
 
 def _upsert() -> str:
     names = [name for name, _ in _COLUMNS]
-    arrays = ", ".join(f"CAST(:{name} AS {'text' if kind == 'jsonb' else kind}[])" for name, kind in _COLUMNS)
-    values = ", ".join(f"v.{name}::jsonb" if kind == "jsonb" else f"v.{name}" for name, kind in _COLUMNS)
+    arrays = ", ".join(f"CAST(:{name} AS {'text' if kind == 'json' else kind}[])" for name, kind in _COLUMNS)
+    values = ", ".join(f"v.{name}::json" if kind == "json" else f"v.{name}" for name, kind in _COLUMNS)
     updates = ", ".join(f"{name} = excluded.{name}" for name in names if name not in {"id", "platform_uuid"})
     return f"""
 WITH stamp AS MATERIALIZED (
@@ -247,8 +247,8 @@ async def _copy(tx: Tx, claim: Claim, created: "Sequence[_Written]", at: datetim
 
 
 _MADE_HERE = {"id", "is_deleted", "deletion_kind", "change_seq", "raw", "is_raw_truncated", "content_hash"}
-_NESTED = tuple(name for name, kind in _COLUMNS if kind == "jsonb")
-_PLAIN = tuple(name for name, kind in _COLUMNS if kind != "jsonb" and name not in _MADE_HERE)
+_NESTED = tuple(name for name, kind in _COLUMNS if kind == "json")
+_PLAIN = tuple(name for name, kind in _COLUMNS if kind != "json" and name not in _MADE_HERE)
 _plain_values = attrgetter(*_PLAIN)
 
 
