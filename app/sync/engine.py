@@ -12,6 +12,7 @@ the messages are in the outbox. A run that lost its fence, to a deletion or to a
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -229,8 +230,8 @@ async def _apply(
         raise SyncSuperseded
     if finished.is_again:
         tx.after_commit(lambda: rt.queue.wake_sync(claim.calendar_id, max(0.0, finished.delay)))
-    for change in found:
-        CHANGES.labels(claim.platform, change.change).inc()
+    for kind, count in Counter(change.change for change in found).items():
+        CHANGES.labels(claim.platform, kind).inc(count)
     PARKED.labels(claim.platform).inc(len(parked))
     return Outcome("synced", len(found), finished.is_channel_missing and rt.settings.public_url is not None)
 
