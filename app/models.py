@@ -209,7 +209,7 @@ calendar_events = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("project_id", Uuid, nullable=False),
-    Column("calendar_id", ForeignKey("calendars.id", ondelete="CASCADE"), nullable=False),
+    Column("calendar_id", Uuid, nullable=False),  # no foreign key: checked per row, it cost a tenth of a first sync
     Column("platform_uuid", Text, nullable=False),
     Column("ical_uid", Text),
     Column("name", Text),

@@ -70,6 +70,7 @@ async def clean_up(rt: Runtime, calendar_id: UUID) -> bool:
         return False
     async with rt.db.transaction() as tx:
         await tx.execute("DELETE FROM calendars WHERE id = :id AND deleted_at IS NOT NULL", {"id": calendar_id})
+        await tx.execute("DELETE FROM calendar_events WHERE calendar_id = :id", {"id": calendar_id})
         await tx.execute(
             "DELETE FROM messages WHERE calendar_id = :id AND NOT EXISTS"
             " (SELECT FROM deliveries d WHERE d.message_id = messages.id AND d.state = 'pending')",

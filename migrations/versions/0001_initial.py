@@ -321,9 +321,6 @@ def upgrade() -> None:
         sa.Column("content_hash", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["calendar_id"], ["calendars.id"], name=op.f("fk_calendar_events_calendar_id"), ondelete="CASCADE"
-        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_calendar_events")),
         sa.UniqueConstraint("calendar_id", "platform_uuid", name=op.f("uq_calendar_events_calendar_id_platform_uuid")),
     )
