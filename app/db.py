@@ -7,17 +7,21 @@ a provider's pause must never hold a row.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+import asyncio
+import re
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 import orjson
-from sqlalchemy import Executable, Row, TextClause, text
-from sqlalchemy.exc import DBAPIError
+from asyncpg.pool import PoolConnectionProxy
+from sqlalchemy import TextClause, event, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.settings import Settings
@@ -27,6 +31,9 @@ _open: ContextVar[int] = ContextVar("open_transactions", default=0)
 Params = Mapping[str, Any]
 TRANSACTION_SECONDS = 30
 """No transaction lives longer: the feed over all calendars trails by the longest one."""
+
+DATABASE_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+"""What a statement may raise, whichever door it went through; a timeout is an OSError."""
 
 
 def in_transaction() -> bool:
@@ -52,35 +59,109 @@ class Clock:
         return datetime.now(UTC) + self.offset
 
 
-class ReadTx:
+class Row(Protocol):
+    """One row of an answer; its columns are attributes."""
+
+    def __getattr__(self, name: str, /) -> Any:
+        """A column's value."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Any:
+        """A column's value, by its place."""
+        ...
+
+
+class ReadTx(ABC):
     """A connection that reads; every statement sees what was committed when it began (READ COMMITTED)."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-
-    async def rows(self, statement: str | Executable, params: Params | None = None) -> Sequence[Row[Any]]:
+    @abstractmethod
+    async def rows(self, statement: str, params: Params | None = None) -> Sequence[Row]:
         """All rows of a query."""
-        return (await self._connection.execute(_prepared(statement), params)).all()
 
-    async def row(self, statement: str | Executable, params: Params | None = None) -> Row[Any] | None:
+    @abstractmethod
+    async def row(self, statement: str, params: Params | None = None) -> Row | None:
         """The first row, or None."""
-        return (await self._connection.execute(_prepared(statement), params)).first()
 
-    async def scalar(self, statement: str | Executable, params: Params | None = None) -> Any:
+    @abstractmethod
+    async def scalar(self, statement: str, params: Params | None = None) -> Any:
         """The first column of the first row, or None."""
-        return (await self._connection.execute(_prepared(statement), params)).scalar()
+
+
+class _Record(asyncpg.Record):
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+Watcher = Callable[[str], None]
+
+
+class _Reading(ReadTx):
+    """Straight on the driver: a statement through SQLAlchemy's async layer costs the process three times as much."""
+
+    def __init__(self, connection: PoolConnectionProxy[_Record], watchers: Sequence[Watcher]) -> None:
+        self._connection = connection
+        self._watchers = watchers
+
+    async def rows(self, statement: str, params: Params | None = None) -> Sequence[Row]:
+        """All rows of a query."""
+        return await self._connection.fetch(*self._call(statement, params))
+
+    async def row(self, statement: str, params: Params | None = None) -> Row | None:
+        """The first row, or None."""
+        return await self._connection.fetchrow(*self._call(statement, params))
+
+    async def scalar(self, statement: str, params: Params | None = None) -> Any:
+        """The first column of the first row, or None."""
+        return await self._connection.fetchval(*self._call(statement, params))
+
+    def _call(self, statement: str, params: Params | None) -> tuple[Any, ...]:
+        query, names = _numbered(statement)
+        for watcher in self._watchers:
+            watcher(query)
+        return query, *(params[name] for name in names if params is not None)
+
+
+@lru_cache(maxsize=512)
+def _numbered(statement: str) -> tuple[str, tuple[str, ...]]:
+    """The statement with `$1` for `:name`, and the names in order; like SQLAlchemy's `text`, `\\:` is a colon."""
+    names: list[str] = []
+
+    def place(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            names.append(match[1])
+        return f"${names.index(match[1]) + 1}"
+
+    return _NAME.sub(place, statement).replace("\\:", ":"), tuple(names)
+
+
+_NAME = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
 
 
 class Tx(ReadTx):
     """A transaction that may write."""
 
     def __init__(self, connection: AsyncConnection) -> None:
-        super().__init__(connection)
+        self._connection = connection
         self.callbacks: list[Callable[[], None]] = []
 
-    async def execute(self, statement: str | Executable, params: Params | Sequence[Params] | None = None) -> int:
+    async def rows(self, statement: str, params: Params | None = None) -> Sequence[Row]:
+        """All rows of a query."""
+        return (await self._connection.execute(_text(statement), params)).all()
+
+    async def row(self, statement: str, params: Params | None = None) -> Row | None:
+        """The first row, or None."""
+        return (await self._connection.execute(_text(statement), params)).first()
+
+    async def scalar(self, statement: str, params: Params | None = None) -> Any:
+        """The first column of the first row, or None."""
+        return (await self._connection.execute(_text(statement), params)).scalar()
+
+    async def execute(self, statement: str, params: Params | Sequence[Params] | None = None) -> int:
         """Run a writing statement; the number of rows it touched."""
-        return (await self._connection.execute(_prepared(statement), params)).rowcount
+        return (await self._connection.execute(_text(statement), params)).rowcount
 
     async def copy(self, table: str, columns: Sequence[str], records: Iterable[Sequence[Any]]) -> None:
         """COPY new rows in: no conflict may be possible, and something was executed in this transaction before."""
@@ -98,17 +179,18 @@ def _text(statement: str) -> TextClause:
     return text(statement)
 
 
-def _prepared(statement: str | Executable) -> Executable:
-    return _text(statement) if isinstance(statement, str) else statement
-
-
 class Database:
     """The engine, and the doors to it."""
 
     def __init__(self, settings: Settings, *, clock: Clock, application: str = "punctual") -> None:
         self.clock = clock
         self.engine: AsyncEngine = _engine(settings, application)
-        self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._readers = _pool(settings, application)
+        self._watchers: list[Watcher] = []
+
+    async def open(self) -> None:
+        """Make the doors ready; connects to nothing yet."""
+        _ = await self._readers
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
@@ -127,13 +209,28 @@ class Database:
 
         That is what READ COMMITTED gives inside a transaction too; without one, every answer saves two round trips.
         """
-        if self.clock.offset:
-            async with self._counted(), self.engine.connect() as connection, connection.begin():
-                await self._set_clock(connection)
-                yield ReadTx(connection)
-        else:
-            async with self._counted(), self._reader.connect() as connection:
-                yield ReadTx(connection)
+        async with self._counted(), self._readers.acquire(timeout=_POOL_SECONDS) as connection:
+            if self.clock.offset:
+                async with connection.transaction():
+                    await connection.execute(_SET_CLOCK, str(self.clock.offset.total_seconds()))
+                    yield _Reading(connection, self._watchers)
+            else:
+                yield _Reading(connection, self._watchers)
+
+    @contextmanager
+    def watched(self, watcher: Watcher) -> Iterator[None]:
+        """Tell the watcher each statement that is sent (BEGIN, COMMIT and COPY are not among them)."""
+
+        def note(_: object, __: object, statement: str, *___: object) -> None:
+            watcher(statement)
+
+        event.listen(self.engine.sync_engine, "before_cursor_execute", note)
+        self._watchers.append(watcher)
+        try:
+            yield
+        finally:
+            self._watchers.remove(watcher)
+            event.remove(self.engine.sync_engine, "before_cursor_execute", note)
 
     @asynccontextmanager
     async def _counted(self) -> AsyncIterator[None]:
@@ -145,42 +242,89 @@ class Database:
 
     async def _set_clock(self, connection: AsyncConnection) -> None:
         if self.clock.offset:
-            seconds = str(self.clock.offset.total_seconds())
-            await connection.execute(_text("SELECT set_config('punctual.clock_offset', :s, true)"), {"s": seconds})
+            await connection.exec_driver_sql(_SET_CLOCK, (str(self.clock.offset.total_seconds()),))
+
+    async def recycle(self) -> None:
+        """Use new connections from now on; those in use end when they are given back."""
+        await self.engine.dispose()
+        await self._readers.expire_connections()
 
     async def close(self) -> None:
-        """Give all connections back."""
+        """Give all connections back; what is still reading after a while is cut off."""
         await self.engine.dispose()
+        try:
+            await asyncio.wait_for(self._readers.close(), _CLOSE_SECONDS)
+        except TimeoutError:
+            self._readers.terminate()
+
+
+_SET_CLOCK = "SELECT set_config('punctual.clock_offset', $1, true)"
+_POOL_SECONDS = 30
+_CLOSE_SECONDS = 5
+
+
+def _connect_options(settings: Settings, application: str) -> dict[str, Any]:
+    return {
+        "dsn": settings.database_url,
+        "timeout": 10,
+        "statement_cache_size": 512,
+        "server_settings": {
+            "application_name": application,
+            "jit": "off",
+            "timezone": "UTC",
+            "idle_in_transaction_session_timeout": str(TRANSACTION_SECONDS * 1000),
+            "statement_timeout": str(TRANSACTION_SECONDS * 1000),
+        },
+    }
+
+
+async def _limit(connection: asyncpg.Connection[Any]) -> None:
+    if connection.get_server_version() >= (17, 0):
+        await connection.execute(f"SET transaction_timeout = {TRANSACTION_SECONDS * 1000}")
 
 
 def _engine(settings: Settings, application: str) -> AsyncEngine:
     async def connect() -> asyncpg.Connection[asyncpg.Record]:
-        connection = await asyncpg.connect(
-            settings.database_url,
-            timeout=10,
-            statement_cache_size=512,
-            server_settings={
-                "application_name": application,
-                "jit": "off",
-                "timezone": "UTC",
-                "idle_in_transaction_session_timeout": str(TRANSACTION_SECONDS * 1000),
-                "statement_timeout": str(TRANSACTION_SECONDS * 1000),
-            },
+        connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
+            **_connect_options(settings, application)
         )
-        if connection.get_server_version() >= (17, 0):
-            await connection.execute(f"SET transaction_timeout = {TRANSACTION_SECONDS * 1000}")
+        await _limit(connection)
         return connection
 
     return create_async_engine(
         "postgresql+asyncpg://",
         async_creator=connect,
         pool_size=settings.database_pool_size,
-        max_overflow=settings.database_pool_size,
+        max_overflow=0,
+        pool_timeout=_POOL_SECONDS,
         pool_pre_ping=False,
         pool_recycle=1_800,
-        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_serializer=_dump,
         json_deserializer=orjson.loads,
     )
+
+
+def _pool(settings: Settings, application: str) -> asyncpg.Pool[_Record]:
+    async def prepare(connection: asyncpg.Connection[_Record]) -> None:
+        await _limit(connection)
+        for name in ("json", "jsonb"):
+            await connection.set_type_codec(name, schema="pg_catalog", encoder=_dump, decoder=orjson.loads)
+
+    async def keep(_: asyncpg.Connection[_Record]) -> None:
+        """Reading leaves nothing behind that another reader would have to be kept from."""
+
+    return asyncpg.create_pool(
+        **_connect_options(settings, application),
+        min_size=0,
+        max_size=settings.database_pool_size,
+        record_class=_Record,
+        init=prepare,
+        reset=keep,
+    )
+
+
+def _dump(value: object) -> str:
+    return orjson.dumps(value).decode()
 
 
 def is_lock_timeout(error: DBAPIError) -> bool:

@@ -7,12 +7,10 @@ token is kept by compare-and-set on the grant's version, so that an older one ne
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row
-
 from app.crypto import Place
+from app.db import Row
 from app.errors import GrantRevoked, OAuthAppBroken, ProviderUnavailable, SyncSuperseded
 from app.providers.base import Access, AppCredentials, Platform, TokenAnswer
 from app.runtime import Runtime
@@ -138,7 +136,7 @@ class GrantTokens:
             secrets=[(s.id, cipher.open(s.secret_sealed, Place("oauth_app_secrets", "secret", s.id))) for s in secrets],
         )
 
-    async def _stored(self) -> Row[Any]:
+    async def _stored(self) -> Row:
         async with self._rt.db.reading() as tx:
             row = await tx.row(_STORED, {"id": self._id})
         if row is None:

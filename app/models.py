@@ -1,7 +1,7 @@
 """Every table, read as the schema. Each index names the query that it serves.
 
-Times are timestamptz; `*_sealed` columns hold ciphertext of `app.crypto`; nested values of an event are JSON text in
-the API's own shape, never parsed on the way out.
+Times are timestamptz; `*_sealed` columns hold ciphertext of `app.crypto`; what an event shows is JSON text
+in the API's own shape, never parsed on the way out.
 
 Lock order for everyone: calendars (by id), then sync_state (last, by calendar id); endpoints before deliveries.
 """
@@ -11,7 +11,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    Date,
     DateTime,
     ForeignKey,
     Identity,
@@ -25,7 +24,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 metadata = MetaData(
     naming_convention={
@@ -212,35 +211,19 @@ calendar_events = Table(
     Column("calendar_id", Uuid, nullable=False),  # no foreign key: checked per row, it cost a tenth of a first sync
     Column("platform_uuid", Text, nullable=False),
     Column("ical_uid", Text),
-    Column("name", Text),
-    Column("description", Text),
-    Column("location", Text),
     Column("start_time", _Time, nullable=False),
     Column("end_time", _Time, nullable=False),
-    Column("is_all_day", Boolean, nullable=False),
-    Column("start_date", Date),
-    Column("end_date", Date),
-    Column("time_zone", Text),
     Column("status", Text, nullable=False),
     Column("is_deleted", Boolean, nullable=False, server_default=_false),
     Column("deletion_kind", Text),  # left_window, or null for deleted at the provider
-    Column("visibility", Text),
-    Column("transparency", Text),
-    Column("event_type", Text),
-    Column("organizer", JSON),
-    Column("creator", JSON),
-    Column("attendees", JSON, nullable=False),
-    Column("own_response_status", Text),
     Column("series_id", Text),
-    Column("original_start_time", _Time),
-    Column("is_exception", Boolean, nullable=False, server_default=_false),
     Column("meeting_url", Text),
     Column("meeting_platform", Text),
-    Column("meeting_candidates", JSON, nullable=False),
-    Column("html_link", Text),
     Column("change_seq", BigInteger, nullable=False),
     Column("raw", Text),
     Column("is_raw_truncated", Boolean, nullable=False, server_default=_false),
+    # What the API shows of the provider's event, as JSON text. The columns above repeat what filters and bots look for.
+    Column("content", Text, nullable=False),
     Column("content_hash", LargeBinary, nullable=False),
     Column("created_at", _Time, nullable=False),
     Column("updated_at", _Time, nullable=False),

@@ -9,11 +9,9 @@ import asyncio
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError, InterfaceError
-
 from app import scheduling
 from app.crypto import hash_secret, same
-from app.db import Tx
+from app.db import DATABASE_ERRORS, Tx
 from app.errors import ProviderAway
 from app.providers.base import Notification
 from app.runtime import Runtime
@@ -57,7 +55,7 @@ class Inbox:
         try:
             async with asyncio.timeout(PUSH_SECONDS):
                 return await outcome
-        except (TimeoutError, DBAPIError, InterfaceError, OSError) as exc:
+        except DATABASE_ERRORS as exc:
             log.warning("push.not_durable", error=type(exc).__name__)
             raise ProviderAway("the notification could not be stored in time", headers={"Retry-After": "1"}) from exc
 
@@ -72,7 +70,7 @@ class Inbox:
         try:
             async with self._rt.db.transaction() as tx:
                 outcomes = await _judge(self._rt, tx, [notification for notification, _ in turn])
-        except (DBAPIError, InterfaceError, OSError, TimeoutError) as exc:
+        except DATABASE_ERRORS as exc:
             if len(turn) == 1 and not turn[0][1].done():
                 turn[0][1].set_exception(exc)
             return False

@@ -73,6 +73,7 @@ async def open_runtime(
     egress = Egress(settings)
     http = ProviderHttp(client, Limits(settings, queue.redis), settings)
     try:
+        await db.open()
         yield Runtime(
             settings=settings,
             clock=clock,

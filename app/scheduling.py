@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Row
-from sqlalchemy.exc import DBAPIError, InterfaceError
-
-from app.db import Tx
+from app.db import DATABASE_ERRORS, Row, Tx
 from app.errors import SyncSuperseded
 from app.providers.base import Platform, Window
 from app.runtime import Runtime
@@ -174,7 +171,7 @@ async def claim(rt: Runtime, calendar_id: UUID) -> Claim | None:
         return None
 
 
-def _claim_of(calendar_id: UUID, row: "Row[tuple[object, ...]]") -> Claim:
+def _claim_of(calendar_id: UUID, row: Row) -> Claim:
     window = Window(row.window_start, row.window_end) if row.window_start is not None else None
     return Claim(
         calendar_id=calendar_id,
@@ -215,7 +212,7 @@ async def held(rt: Runtime, claim: Claim) -> AsyncIterator[None]:
             await asyncio.sleep(rt.settings.sync_lease_seconds / 3)
             try:
                 still_ours = await _renew(rt, claim)
-            except (DBAPIError, InterfaceError, OSError) as exc:
+            except DATABASE_ERRORS as exc:
                 log.warning("sync.lease_not_renewed", calendar=str(claim.calendar_id), error=type(exc).__name__)
                 continue
             if not still_ours:

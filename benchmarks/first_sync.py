@@ -21,10 +21,8 @@ COUNT = 2_000
 ROUNDS = 7
 
 _COPIED = (
-    "id, project_id, calendar_id, platform_uuid, ical_uid, name, description, location, start_time, end_time,"
-    " is_all_day, time_zone, status, is_deleted, visibility, transparency, event_type, organizer, creator, attendees,"
-    " own_response_status, is_exception, meeting_url, meeting_platform, meeting_candidates, html_link, change_seq, raw,"
-    " is_raw_truncated, content_hash, created_at, updated_at"
+    "id, project_id, calendar_id, platform_uuid, ical_uid, start_time, end_time, status, is_deleted, meeting_url,"
+    " meeting_platform, content, content_hash, change_seq, raw, is_raw_truncated, created_at, updated_at"
 )
 
 

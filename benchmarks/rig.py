@@ -18,7 +18,6 @@ import asyncpg
 import httpx
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import event
 
 from app.crypto import make_api_key
 from app.ids import new_id
@@ -139,15 +138,8 @@ async def new_project(rt: Runtime) -> tuple[UUID, str]:
 def counted_statements(rt: Runtime) -> Iterator[list[str]]:
     """The SQL statements sent while the block runs (BEGIN and COMMIT are not among them)."""
     seen: list[str] = []
-
-    def note(_: object, __: object, statement: str, *___: object) -> None:
-        seen.append(statement)
-
-    event.listen(rt.db.engine.sync_engine, "before_cursor_execute", note)
-    try:
+    with rt.db.watched(seen.append):
         yield seen
-    finally:
-        event.remove(rt.db.engine.sync_engine, "before_cursor_execute", note)
 
 
 async def per_second(action: Callable[[], Awaitable[object]], *, seconds: float, concurrency: int) -> float:

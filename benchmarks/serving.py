@@ -12,7 +12,11 @@ import orjson
 
 from app.crypto import hash_secret
 from app.ids import new_id, new_ids
+from app.providers.base import RemoteEvent
+from app.providers.google.mapping import map_item
 from app.runtime import open_runtime
+from app.sync import content
+from benchmarks.pages import event
 from benchmarks.rig import Bench, Figure, child, free_port, new_project, per_second
 
 SECONDS = 3.0
@@ -105,21 +109,13 @@ async def _paired(ours: Any, bare: Any, *, concurrency: int) -> tuple[float, flo
 
 
 _EVENTS = """
-INSERT INTO calendar_events (id, project_id, calendar_id, platform_uuid, ical_uid, name, description, location,
-    start_time, end_time, is_all_day, time_zone, status, visibility, transparency, event_type, organizer, attendees,
-    own_response_status, meeting_url, meeting_platform, meeting_candidates, html_link, change_seq, raw, content_hash,
-    created_at, updated_at)
-SELECT v.id, $2, $3, 'bench' || v.n, 'bench' || v.n || '@example.com', 'Planning ' || v.n,
-       repeat('Agenda: numbers, questions, next steps. ', 8), 'Room 4', now() + v.n * interval '20 seconds',
-       now() + v.n * interval '20 seconds' + interval '30 minutes', false, 'Europe/Berlin', 'confirmed', 'default',
-       'opaque', 'default', '{"email": "owner@example.com", "name": null, "self": true}',
-       (SELECT jsonb_agg(jsonb_build_object('email', 'guest' || g || '@example.com', 'name', 'Guest ' || g,
-               'response_status', 'needs_action', 'optional', false, 'organizer', false, 'self', false,
-               'resource', false)) FROM generate_series(1, 4) g),
-       NULL, 'https://meet.google.com/abc-defg-hij', 'google_meet',
-       '[{"url": "https://meet.google.com/abc-defg-hij", "platform": "google_meet", "source": "hangout_link"}]',
-       'https://www.google.com/calendar/event?eid=bench', v.n, '{"kind":"calendar#event","filler":"' ||
-       repeat('x', 1200) || '"}', '\\x00', now(), now() - interval '1 minute' + v.n * interval '1 millisecond'
+INSERT INTO calendar_events (id, project_id, calendar_id, platform_uuid, ical_uid, start_time, end_time, status,
+    meeting_url, meeting_platform, content, content_hash, change_seq, raw, created_at, updated_at)
+SELECT v.id, $2, $3, 'bench' || v.n, 'bench' || v.n || '@example.com', now() + v.n * interval '20 seconds',
+       now() + v.n * interval '20 seconds' + interval '30 minutes', 'confirmed',
+       'https://meet.google.com/abc-defg-hij', 'google_meet', $4, '\\x00', v.n,
+       '{"kind":"calendar#event","filler":"' || repeat('x', 1200) || '"}', now(),
+       now() - interval '1 minute' + v.n * interval '1 millisecond'
   FROM unnest($1::uuid[]) WITH ORDINALITY AS v(id, n)
 """
 
@@ -155,6 +151,8 @@ async def _fill(
             hash_secret(token),
         )
         channels.append((str(channel_id), token))
-    await connection.execute(_EVENTS, new_ids(5_000), project_id, calendar_ids[0])
+    shown = map_item(event(1), time_zone="Europe/Berlin")
+    assert isinstance(shown, RemoteEvent)  # noqa: S101 - else the example is none
+    await connection.execute(_EVENTS, new_ids(5_000), project_id, calendar_ids[0], content.render(shown))
     await asyncio.sleep(0)
     return calendar_ids, channels

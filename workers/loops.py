@@ -9,10 +9,11 @@ from contextlib import suppress
 
 from redis.exceptions import RedisError
 
+from app.db import DATABASE_ERRORS
 from app.queue import DELIVERY_TOPIC, Queue
 from app.runtime import Runtime
 from app.telemetry import REDIS_FAILURES, log
-from app.webhooks.delivery import OUTAGE, Courier
+from app.webhooks.delivery import Courier
 
 STOP_SECONDS = 6.0
 """How long attempts under way may take once the process has been told to stop; the rest is given back."""
@@ -38,7 +39,7 @@ async def _deliver(courier: Courier, stop: asyncio.Event) -> None:
         courier.wake.clear()
         try:
             again = await courier.claim()
-        except OUTAGE as exc:
+        except DATABASE_ERRORS as exc:
             failures += 1
             log.warning("delivery.claim_failed", error=type(exc).__name__)
             with suppress(TimeoutError):

@@ -10,9 +10,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError, InterfaceError
-
 from app import scheduling
+from app.db import DATABASE_ERRORS
 from app.runtime import Runtime
 from app.sync import channels, cleanup
 from app.telemetry import BACKLOG, OLDEST_DUE, log
@@ -20,9 +19,6 @@ from workers.jobs import run_sync
 
 MINUTE = 60.0
 HOUR = 3600.0
-
-OUTAGES = (DBAPIError, InterfaceError, OSError, TimeoutError)
-"""What the database being away looks like."""
 
 
 async def claim_loop(rt: Runtime, stop: asyncio.Event) -> None:
@@ -74,7 +70,7 @@ async def every(seconds: float, step: Callable[[], Awaitable[None]], stop: async
         try:
             await step()
             pause = seconds
-        except OUTAGES as exc:
+        except DATABASE_ERRORS as exc:
             pause = min(10.0, pause * 2)
             log.warning("sweep.database_away", error=type(exc).__name__, pause_seconds=pause)
         try:

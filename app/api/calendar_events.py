@@ -1,7 +1,7 @@
 """Calendar events: the list that applications follow, and single events.
 
-A page of 100 events is two or three statements and no object model: the database writes each event's JSON, here its
-ids and `raw`, as it was stored, are put around that.
+A page of 100 events is two or three statements and no object model: the content of each event was rendered when it
+changed; here its row's ids, number and stamps are put around that.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field
-from sqlalchemy import Row
 from starlette.responses import Response
 
 from app.api import queries
@@ -24,7 +23,7 @@ from app.api.outputs import CalendarRef, EventRef, NextUrl, Output, PreviousUrl,
 from app.api.pages import Page, Pager
 from app.api.render import answer, embedded, page_answer
 from app.api.route import ApiRoute
-from app.db import ReadTx
+from app.db import ReadTx, Row
 from app.errors import Gone, NotFound
 from app.ids import CALENDAR, EVENT, public
 
@@ -114,10 +113,10 @@ class CalendarEventList(Output):
 router = APIRouter(prefix="/api/v1/calendar_events", tags=["Calendar events"], route_class=ApiRoute)
 
 
-def render(row: Row[Any], *, with_bots: bool = True) -> str:
-    """An event as the API shows it, as JSON text: what the database wrote, between what it cannot write."""
+def render(row: Row) -> str:
+    """An event as the API shows it, as JSON text: its ids, its content, and what its row knows beside that."""
     head = f'{{"id":"{public(EVENT, row.id)}","calendar_id":"{_calendar_ref(row.calendar_id)}",'
-    return f'{head}{row.shown[1:-1]},"raw":{row.raw or "null"},"bots":{"[]" if with_bots else "null"}}}'
+    return f"{head}{row.content[1:-1]},{row.more}"
 
 
 @lru_cache(maxsize=4096)
@@ -146,16 +145,13 @@ async def list_events(
     """
     pager = Pager(request, project_id=project_id, order=filters.order(), limit=filters.limit)
     conditions = filters.conditions()
-    rows: Sequence[Row[Any]] = ()
+    rows: Sequence[Row] = ()
     if conditions is not None:
         if not filters.is_one_calendar:
             conditions["updated_before_h"] = await queries.horizon(tx)
-        rows = await queries.events(
-            tx, project_id, filters=conditions, part=pager.slice, with_raw=not filters.leaves_out("raw")
-        )
+        rows = await queries.events(tx, project_id, filters=conditions, part=pager.slice, without=filters.left_out)
     page = pager.page(rows, lambda row: (row.sort_key, row.id))
-    with_bots = not filters.leaves_out("bots")
-    results = [render(row, with_bots=with_bots) for row in page.rows]
+    results = [render(row) for row in page.rows]
     position: int | None = None
     if filters.after_seq is not None:
         calendar_id = conditions["calendar_id"] if conditions else None

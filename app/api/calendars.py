@@ -1,11 +1,10 @@
 """Calendars: connect, look, patch, delete, sync now, and provider access for calls that Punctual does not make."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field
-from sqlalchemy import Row
 from starlette.responses import Response
 
 from app import calendars
@@ -29,12 +28,14 @@ from app.api.inputs import (
 from app.api.operations import GRANT, IDEMPOTENCY, NO_KEY, REMOTE_CALENDAR, example, problems
 from app.api.outputs import CalendarRef, NextUrl, OAuthAppRef, Output, PreviousUrl, Timestamp
 from app.api.pages import Order, Pager
-from app.api.render import JsonObject, answer, embedded, instant
+from app.api.render import JsonObject, answer, embedded
 from app.api.route import ApiRoute
 from app.calendars import CalendarPatch, Credentials, NewCalendar
+from app.db import Row
 from app.errors import FailureCode, NotFound
 from app.ids import CALENDAR as PREFIX
 from app.ids import OAUTH_APP, public
+from app.instants import instant
 
 FAILING_AFTER = 5
 """Failed runs in a row after which a calendar is `failing` rather than `degraded`."""
@@ -185,7 +186,7 @@ class AccessToken(Output):
 router = APIRouter(prefix="/api/v1/calendars", tags=["Calendars"], route_class=ApiRoute)
 
 
-def render(row: Row[Any]) -> JsonObject:
+def render(row: Row) -> JsonObject:
     """A calendar as the API shows it."""
     return {
         "id": public(PREFIX, row.id),
@@ -208,7 +209,7 @@ def render(row: Row[Any]) -> JsonObject:
     }
 
 
-def _health(row: Row[Any]) -> JsonObject:
+def _health(row: Row) -> JsonObject:
     status, reason, since = "healthy", None, None
     if row.state == "disconnected":
         status, reason, since = "failing", row.disconnect_code, row.disconnected_at

@@ -101,9 +101,10 @@ class EventFilters(Query):
         """Whether all rows are one calendar's: its writers take turns, so its feed needs no horizon."""
         return any(name is not None for name in (self.calendar_id, self.calendar_deduplication_key, self.event_id))
 
-    def leaves_out(self, part: Literal["raw", "bots"]) -> bool:
-        """Whether this part is not wanted."""
-        return self.exclude is not None and part in self.exclude.split(",")
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The parts that are not wanted."""
+        return frozenset(self.exclude.split(",") if self.exclude else ())
 
     def order(self) -> Order:
         """The order asked for."""

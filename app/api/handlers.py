@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from asyncpg import InterfaceError as DriverInterfaceError
-from asyncpg import PostgresError
+from asyncpg import DataError, InterfaceError, PostgresError
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DBAPIError
@@ -27,9 +26,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _disconnect)
-    app.add_exception_handler(DBAPIError, _database)
-    for kind in (PoolTimeout, PostgresError, DriverInterfaceError, OSError):
-        app.add_exception_handler(kind, _no_database)
+    for kind in (DBAPIError, PoolTimeout, PostgresError, InterfaceError, OSError):
+        app.add_exception_handler(kind, _database)
 
 
 def _respond(request: Request, error: RequestError) -> Response:
@@ -61,13 +59,19 @@ async def _disconnect(request: Request, _: Exception) -> Response:
 
 async def _database(request: Request, exc: Exception) -> Response:
     """What passes is 503; a fault of ours is for the 500 handler."""
-    state = str(getattr(getattr(exc, "orig", None), "sqlstate", None) or "")
-    is_passing = state.startswith(_PASSING_SQLSTATES) or (isinstance(exc, DBAPIError) and exc.connection_invalidated)
-    if not is_passing:
+    if not _is_passing(exc):
         raise exc
-    return await _no_database(request, exc)
-
-
-async def _no_database(request: Request, exc: Exception) -> Response:
     log.warning("http.unavailable", error=type(exc).__name__)
     return _respond(request, Unavailable(headers=_RETRY))
+
+
+def _is_passing(exc: Exception) -> bool:
+    if isinstance(exc, DBAPIError):
+        if exc.connection_invalidated:
+            return True
+        state = getattr(exc.orig, "sqlstate", None)
+    elif isinstance(exc, PostgresError):
+        state = exc.sqlstate
+    else:  # no connection to be had; but a value of the wrong type is a fault of ours
+        return not isinstance(exc, DataError)
+    return str(state or "").startswith(_PASSING_SQLSTATES)

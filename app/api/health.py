@@ -3,12 +3,9 @@
 import asyncio
 from typing import Final, Literal
 
-from asyncpg import InterfaceError as DriverInterfaceError
-from asyncpg import PostgresError
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.exceptions import RedisError
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from app.api.deps import Rt
@@ -16,6 +13,7 @@ from app.api.operations import Responses, example, only, problems
 from app.api.outputs import Output
 from app.api.render import answer
 from app.crypto import same
+from app.db import DATABASE_ERRORS
 from app.errors import NotFound, Unauthenticated
 from app.runtime import Runtime
 from app.telemetry import REGISTRY
@@ -85,7 +83,7 @@ async def _database(rt: Runtime) -> str:
     try:
         async with asyncio.timeout(_SECONDS), rt.db.reading() as tx:
             return "blind" if await tx.scalar(_BLIND) else "ok"
-    except (SQLAlchemyError, PostgresError, DriverInterfaceError, OSError, TimeoutError):
+    except DATABASE_ERRORS:
         return "away"
 
 

@@ -16,10 +16,10 @@ from typing import Any, Final, NoReturn
 from urllib.parse import urlencode
 from uuid import UUID
 
-from sqlalchemy import Row
 from starlette.requests import Request
 
 from app.api.problems import refusal
+from app.db import Row
 
 _VERSION: Final = 1
 _LAYOUT: Final = struct.Struct(">BBq16s8s")  # version, direction, sort value, id, digest
@@ -86,7 +86,7 @@ class Slice:
 class Page:
     """The rows of one page, in the list's order, and its neighbours' addresses."""
 
-    rows: Sequence[Row[Any]]
+    rows: Sequence[Row]
     next: str | None
     previous: str | None
 
@@ -103,7 +103,7 @@ class Pager:
         cursor = request.query_params.get("cursor")
         self.slice = Slice(order, limit, self._read(cursor) if cursor is not None else None)
 
-    def page(self, rows: Sequence[Row[Any]], key: Callable[[Row[Any]], tuple[Value, UUID]]) -> Page:
+    def page(self, rows: Sequence[Row], key: Callable[[Row], tuple[Value, UUID]]) -> Page:
         """The page of what the slice's query gave; `key` tells a row's sort value and id."""
         limit, position = self.slice.limit, self.slice.position
         has_more = len(rows) > limit

@@ -1,25 +1,11 @@
-"""Answers as bytes: timestamps, embedded JSON and responses without a second pass over the data."""
+"""Answers as bytes: embedded JSON and responses without a second pass over the data."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 
 import orjson
 from starlette.responses import Response
 
 JsonObject = dict[str, object]
-
-
-_WHOLE_SECONDS = "%04d-%02d-%02dT%02d:%02d:%02d.000000Z"
-
-
-def instant(at: datetime | None) -> datetime | str | None:
-    """RFC 3339 in UTC, always with six digits; `at` is UTC, as the database gives it.
-
-    orjson writes a datetime seven times as fast as Python, but leaves out a fraction of zero.
-    """
-    if at is None or at.microsecond:
-        return at
-    return _WHOLE_SECONDS % (at.year, at.month, at.day, at.hour, at.minute, at.second)
 
 
 def embedded(text: str | bytes | None) -> orjson.Fragment | None:

@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field
-from sqlalchemy import Row
 from starlette.responses import Response
 
 from app.api import queries
@@ -14,10 +13,12 @@ from app.api.messages import TEST_EXAMPLE
 from app.api.operations import TIMES, example, problems
 from app.api.outputs import CalendarRef, DeliveryRef, EndpointRef, MessageRef, NextUrl, Output, PreviousUrl, Timestamp
 from app.api.pages import Order, Pager
-from app.api.render import JsonObject, answer, embedded, instant
+from app.api.render import JsonObject, answer, embedded
 from app.api.route import ApiRoute
+from app.db import Row
 from app.errors import NotFound
 from app.ids import CALENDAR, DELIVERY, ENDPOINT, MESSAGE, parse, public
+from app.instants import instant
 
 _ORDER = Order("d.created_at", "d.id", is_descending=True)
 State = Literal["pending", "succeeded", "failed"]
@@ -109,7 +110,7 @@ _EXAMPLE = {
 router = APIRouter(prefix="/api/v1/webhook_deliveries", tags=["Webhooks"], route_class=ApiRoute)
 
 
-def render(row: Row[Any]) -> JsonObject:
+def render(row: Row) -> JsonObject:
     """A delivery as the API shows it."""
     return {
         "id": public(DELIVERY, row.id),

@@ -1,12 +1,11 @@
 """Webhook endpoints: where the project's messages go."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
-from sqlalchemy import Row
 from starlette.responses import Response
 
 from app.api import queries
@@ -16,11 +15,13 @@ from app.api.inputs import Cursor, Input, Limit, Metadata, Query, QueryOf, key_o
 from app.api.operations import IDEMPOTENCY, URLS, body_examples, example, problems
 from app.api.outputs import DeliveryRef, EndpointRef, NextUrl, Output, PreviousUrl, Timestamp
 from app.api.pages import Order, Pager
-from app.api.render import JsonObject, answer, embedded, instant
+from app.api.render import JsonObject, answer, embedded
 from app.api.route import ApiRoute
 from app.crypto import Place, new_webhook_secret
+from app.db import Row
 from app.errors import NotFound
 from app.ids import DELIVERY, ENDPOINT, new_id, public
+from app.instants import instant
 from app.webhooks import outbox, payloads
 
 _ORDER = Order("w.created_at", "w.id", is_descending=True)
@@ -148,7 +149,7 @@ _PATCH = body_examples(enable={"state": "enabled"}, narrow={"triggers": ["calend
 router = APIRouter(prefix="/api/v1/webhooks", tags=["Webhooks"], route_class=ApiRoute)
 
 
-def render(row: Row[Any]) -> JsonObject:
+def render(row: Row) -> JsonObject:
     """An endpoint as the API shows it."""
     return {
         "id": public(ENDPOINT, row.id),

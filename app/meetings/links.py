@@ -35,7 +35,10 @@ def addresses(text: str) -> list[str]:
     text = text[:TEXT_LIMIT]
     lowered = text.lower()
     # A wrapped address holds its target's host in plain letters as well.
-    if not any(host in lowered for host in HOSTS):
+    for host in HOSTS:  # a plain loop: `any` with a generator takes twice as long, and most texts end here
+        if host in lowered:
+            break
+    else:
         return []
     if "&" in text:
         text = _ENTITY.sub(lambda entity: html.unescape(entity.group()), text)

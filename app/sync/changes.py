@@ -1,20 +1,20 @@
 """What a round changes: the provider's items against the stored rows. Pure.
 
-The diff is taken on what a customer can see (a hash over the normalised event), never on the provider's etag or
+The diff is taken on what a customer can see (`content`, by its digest), never on the provider's etag or
 update time, so a page that is applied twice, or an edit that was undone, announces nothing. Whether an event counts is
 decided by one window, exclusive on both sides, in the same way here, in SQL and in the provider's listing.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
 import orjson
 
 from app.providers.base import Item, Parked, RemoteEvent, Tombstone, Window
+from app.sync import content
 
 ChangeKind = Literal["created", "updated", "deleted"]
 
@@ -30,25 +30,6 @@ _WITH_VALUES = (
     "own_response_status",
 )
 """Fields whose old and new values go into the message."""
-
-_BY_NAME = (
-    "ical_uid",
-    "description",
-    "location",
-    "time_zone",
-    "visibility",
-    "transparency",
-    "event_type",
-    "organizer",
-    "creator",
-    "series_id",
-    "original_start_time",
-    "is_exception",
-    "meeting_platform",
-    "meeting_candidates",
-    "html_link",
-)
-"""Fields that the message only names."""
 
 _KIND_OF = {
     "name": "renamed",
@@ -67,7 +48,12 @@ _KIND_OF = {
 _CONSEQUENCES = {"is_exception", "meeting_candidates"}
 """Fields that follow from others: they make no kind of their own beside them."""
 
+_OWN_KINDS = {"status", "attendees"}
+"""Fields whose values decide the kind."""
+
 _RESPONSES_SHOWN = 20
+
+_Attendee = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,44 +77,10 @@ class Change:
     change: ChangeKind
     row: StoredRow | None
     event: RemoteEvent | None
+    content: str | None
     content_hash: bytes | None
     kinds: tuple[str, ...] = ()
     fields: dict[str, Any] = field(default_factory=dict)
-
-
-def content_hash(event: RemoteEvent) -> bytes:
-    """16 bytes over everything of the event that a customer can see, except `raw`."""
-    visible = orjson.dumps(
-        (
-            event.ical_uid,
-            event.name,
-            event.description,
-            event.location,
-            event.start_time,
-            event.end_time,
-            event.is_all_day,
-            event.start_date,
-            event.end_date,
-            event.time_zone,
-            event.status,
-            event.visibility,
-            event.transparency,
-            event.event_type,
-            event.organizer,
-            event.creator,
-            event.attendees,
-            event.own_response_status,
-            event.series_id,
-            event.original_start_time,
-            event.is_exception,
-            event.meeting_url,
-            event.meeting_platform,
-            event.meeting_candidates,
-            event.html_link,
-        ),
-        option=orjson.OPT_UTC_Z,
-    )
-    return hashlib.blake2b(visible, digest_size=16).digest()
 
 
 def diff(items: Mapping[str, Item], stored: Iterable[StoredRow], *, window: Window, is_full: bool) -> list[Change]:
@@ -151,80 +103,68 @@ def diff(items: Mapping[str, Item], stored: Iterable[StoredRow], *, window: Wind
         item_of_row = items.get(row.platform_uuid)
         is_named = row.platform_uuid in gone or (item_of_row is None and row.series_id in gone)
         if is_named or (is_full and item_of_row is None):
-            deleted.append(Change("deleted", row, None, None))
+            deleted.append(Change("deleted", row, None, None, None))
     return deleted + others
 
 
 def _event_change(event: RemoteEvent, row: StoredRow | None, window: Window) -> Change | None:
     is_inside = window.overlaps(event.start_time, event.end_time)
     if row is None:
-        return Change("created", None, event, content_hash(event)) if is_inside else None
+        return _change("created", row, event) if is_inside else None
     if row.is_deleted:
         if not is_inside:
             return None
-        kind = "entered_window" if row.deletion_kind == "left_window" else "restored"
-        return Change("created", row, event, content_hash(event), (kind,))
+        return _change("created", row, event, "entered_window" if row.deletion_kind == "left_window" else "restored")
     if is_inside:
-        digest = content_hash(event)
-        return None if digest == row.content_hash else Change("updated", row, event, digest)
+        change = _change("updated", row, event)
+        return None if change.content_hash == row.content_hash else change
     if window.overlaps(row.start_time, row.end_time):
-        return Change("deleted", row, event, content_hash(event), ("left_window",))
+        return _change("deleted", row, event, "left_window")
     return None
 
 
-def describe(old: Mapping[str, Any], event: RemoteEvent) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Kinds and fields of an update. `old` has the stored values, nested ones as JSON values.
+def _change(change: ChangeKind, row: StoredRow | None, event: RemoteEvent, *kinds: str) -> Change:
+    shown = content.render(event)
+    return Change(change, row, event, shown, content.digest(shown), kinds)
+
+
+def describe(before: str, after: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Kinds and fields of an update, from the content as it was and as it is.
 
     Times, status, link, name and responses come as {"from", "to"}; every other changed field is named, its value null.
     """
-    fields: dict[str, Any] = {}
-    for name in _WITH_VALUES:
-        before, after = _plain(old[name]), _plain(getattr(event, name))
-        if before != after:
-            fields[name] = {"from": before, "to": after}
-    for name in _BY_NAME:
-        if _plain(old[name]) != _plain(getattr(event, name)):
-            fields[name] = None
-    kinds = {_KIND_OF.get(name, "details_changed") for name in fields.keys() - _CONSEQUENCES - {"status"}}
+    old, new = orjson.loads(before), orjson.loads(after)
+    changed = [name for name in new if old.get(name) != new[name]]
+    fields: dict[str, Any] = {
+        name: {"from": old.get(name), "to": new[name]} if name in _WITH_VALUES else None for name in changed
+    }
+    kinds = {_KIND_OF.get(name, "details_changed") for name in fields.keys() - _CONSEQUENCES - _OWN_KINDS}
     if "status" in fields:
-        kinds.add("cancelled" if event.status == "cancelled" else "details_changed")
-    kinds |= _attendee_kinds(old["attendees"] or [], event, fields)
+        kinds.add("cancelled" if new["status"] == "cancelled" else "details_changed")
+    if "attendees" in fields:
+        responses, attendee_kinds = _attendees(old["attendees"], new["attendees"])
+        fields["attendees"] = responses
+        kinds |= attendee_kinds
     if fields and not kinds:
         kinds.add("details_changed")
     return tuple(sorted(kinds)), fields
 
 
-def _attendee_kinds(old: list[dict[str, Any]], event: RemoteEvent, fields: dict[str, Any]) -> set[str]:
-    new = _plain(event.attendees)
-    if old == new:
-        return set()
-    before = {_who(a): a["response_status"] for a in old}
-    after = {_who(a): a["response_status"] for a in new}
-    answered = {who for who in before.keys() & after.keys() if before[who] != after[who]}
-    fields["attendees"] = None
-    if answered and len(answered) <= _RESPONSES_SHOWN:
-        fields["attendees"] = {
-            "from": {who: before[who] for who in sorted(answered)},
-            "to": {who: after[who] for who in sorted(answered)},
-        }
+def _attendees(old: list[_Attendee], new: list[_Attendee]) -> tuple[dict[str, Any] | None, set[str]]:
+    """Who answered differently (None where too many did, or nobody), and what kinds that makes."""
+    before = {_who(attendee): attendee["response_status"] for attendee in old}
+    after = {_who(attendee): attendee["response_status"] for attendee in new}
+    answered = sorted(who for who in before.keys() & after.keys() if before[who] != after[who])
     kinds = {"responses_changed"} if answered else set()
     if before.keys() != after.keys() or not answered:
         kinds.add("attendees_changed")
-    return kinds
+    if not 0 < len(answered) <= _RESPONSES_SHOWN:
+        return None, kinds
+    return {"from": {who: before[who] for who in answered}, "to": {who: after[who] for who in answered}}, kinds
 
 
-def _who(attendee: dict[str, Any]) -> str:
+def _who(attendee: _Attendee) -> str:
     return str(attendee["email"] or attendee["name"] or "")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    if isinstance(value, date):
-        return value.isoformat()
-    if value is None or isinstance(value, str | bool | int | list | dict):
-        return value
-    return orjson.loads(orjson.dumps(value))
 
 
 def parked(items: Mapping[str, Item]) -> list[Parked]:

@@ -12,11 +12,9 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row
-
 from app import scheduling
 from app.crypto import hash_secret, new_channel_token
-from app.db import Tx
+from app.db import Row, Tx
 from app.errors import ChannelRefused, GrantRevoked, ProviderError, SyncSuperseded
 from app.grants import GrantTokens, access_for
 from app.ids import new_id
@@ -193,7 +191,7 @@ async def _holder(rt: Runtime, tx: Tx, where: str, params: dict[str, Any]) -> _K
     return None if row is None else _keyholder(rt, row)
 
 
-def _keyholder(rt: Runtime, row: Row[Any]) -> _Keyholder:
+def _keyholder(rt: Runtime, row: Row) -> _Keyholder:
     tokens = GrantTokens(
         rt, row.calendar_id, sealed=row.access_token_sealed, is_fresh=bool(row.is_fresh), version=row.version
     )

@@ -17,13 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row
-
 from app import scheduling
-from app.db import Tx
+from app.db import Row, Tx
 from app.errors import (
     CursorExpired,
     GrantRevoked,
@@ -238,12 +235,10 @@ async def _apply(
 
 async def _describe(tx: Tx, found: Sequence[Change]) -> None:
     """Kinds and fields of the updates (and of events that left the window), from the rows as they were."""
-    described = [(c, c.row, c.event) for c in found if c.row is not None and c.event is not None]
-    old = await store.old_values(tx, [row.id for change, row, _ in described if change.change != "created"])
-    for change, row, event in described:
-        if change.change == "created":
-            continue
-        kinds, change.fields = changes.describe(old[row.id], event)
+    described = [(c, c.row, c.content) for c in found if c.row is not None and c.content and c.change != "created"]
+    old = await store.old_contents(tx, [row.id for _, row, _ in described])
+    for change, row, content in described:
+        kinds, change.fields = changes.describe(old[row.id], content)
         change.kinds = change.kinds or kinds
 
 
@@ -273,7 +268,7 @@ _SEEN = "UPDATE grants SET is_identity_due = false WHERE calendar_id = :id AND v
 async def _update_calendar(
     tx: Tx,
     claim: Claim,
-    row: Row[Any],
+    row: Row,
     identity: Identity | None,
     fetched: Round,
     *,
@@ -302,7 +297,7 @@ async def _publish(
     rt: Runtime,
     tx: Tx,
     claim: Claim,
-    row: Row[Any],
+    row: Row,
     found: Sequence[Change],
     event_ids: Sequence[UUID],
     *,

@@ -8,16 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import repeat
-from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-import orjson
-from sqlalchemy import ARRAY, Row, Uuid, any_, bindparam, select
-
-from app.db import Tx
+from app.db import Row, Tx
 from app.ids import new_ids
-from app.models import calendar_events
 from app.providers.base import Item, Parked, RemoteEvent, Tombstone, Window
 from app.scheduling import Claim
 from app.sync.changes import Change, StoredRow
@@ -50,41 +45,21 @@ _COLUMNS: tuple[tuple[str, str], ...] = (
     ("id", "uuid"),
     ("platform_uuid", "text"),
     ("ical_uid", "text"),
-    ("name", "text"),
-    ("description", "text"),
-    ("location", "text"),
     ("start_time", "timestamptz"),
     ("end_time", "timestamptz"),
-    ("is_all_day", "bool"),
-    ("start_date", "date"),
-    ("end_date", "date"),
-    ("time_zone", "text"),
     ("status", "text"),
     ("is_deleted", "bool"),
     ("deletion_kind", "text"),
-    ("visibility", "text"),
-    ("transparency", "text"),
-    ("event_type", "text"),
-    ("organizer", "json"),
-    ("creator", "json"),
-    ("attendees", "json"),
-    ("own_response_status", "text"),
     ("series_id", "text"),
-    ("original_start_time", "timestamptz"),
-    ("is_exception", "bool"),
     ("meeting_url", "text"),
     ("meeting_platform", "text"),
-    ("meeting_candidates", "json"),
-    ("html_link", "text"),
+    ("content", "text"),
+    ("content_hash", "bytea"),
     ("change_seq", "bigint"),
     ("raw", "text"),
     ("is_raw_truncated", "bool"),
-    ("content_hash", "bytea"),
 )
-"""Columns that an upsert writes, in order; `json` ones travel as text."""
-
-_OLD_COLUMNS = [calendar_events.c[name] for name, _ in _COLUMNS if name not in {"raw", "content_hash"}]
-
+"""Columns that an upsert writes, in order."""
 
 _STAMP = """
 SELECT greatest(clock_timestamp(), CAST(:last AS timestamptz) + interval '1 microsecond')
@@ -94,8 +69,8 @@ SELECT greatest(clock_timestamp(), CAST(:last AS timestamptz) + interval '1 micr
 
 def _upsert() -> str:
     names = [name for name, _ in _COLUMNS]
-    arrays = ", ".join(f"CAST(:{name} AS {'text' if kind == 'json' else kind}[])" for name, kind in _COLUMNS)
-    values = ", ".join(f"v.{name}::json" if kind == "json" else f"v.{name}" for name, kind in _COLUMNS)
+    arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _COLUMNS)
+    values = ", ".join(f"v.{name}" for name in names)
     updates = ", ".join(f"{name} = excluded.{name}" for name in names if name not in {"id", "platform_uuid"})
     return f"""
 WITH stamp AS MATERIALIZED (
@@ -158,7 +133,7 @@ class Finished:
     is_channel_missing: bool
 
 
-async def lock(tx: Tx, claim: Claim) -> Row[Any] | None:
+async def lock(tx: Tx, claim: Claim) -> Row | None:
     """The calendar's row, locked against other writers of this calendar; None where the run lost its right to write.
 
     The fence is read without a lock: a push never waits for an apply. `finish` decides for good.
@@ -201,13 +176,12 @@ async def rows_touched(
     ]
 
 
-async def old_values(tx: Tx, ids: Sequence[UUID]) -> dict[UUID, Mapping[str, Any]]:
-    """The visible columns of rows about to change, for the message's `fields`."""
+async def old_contents(tx: Tx, ids: Sequence[UUID]) -> dict[UUID, str]:
+    """The content of rows that are about to change, for the message's `fields`."""
     if not ids:
         return {}
-    query = select(*_OLD_COLUMNS).where(calendar_events.c.id == any_(bindparam("ids", type_=ARRAY(Uuid))))
-    names = [column.name for column in _OLD_COLUMNS]
-    return {row.id: dict(zip(names, row, strict=True)) for row in await tx.rows(query, {"ids": list(ids)})}
+    query = "SELECT id, content FROM calendar_events WHERE id = ANY(:ids)"
+    return {row.id: row.content for row in await tx.rows(query, {"ids": list(ids)})}
 
 
 async def apply(
@@ -246,35 +220,32 @@ async def _copy(tx: Tx, claim: Claim, created: "Sequence[_Written]", at: datetim
     await tx.copy("calendar_events", columns, records)
 
 
-_MADE_HERE = {"id", "is_deleted", "deletion_kind", "change_seq", "raw", "is_raw_truncated", "content_hash"}
-_NESTED = tuple(name for name, kind in _COLUMNS if kind == "json")
-_PLAIN = tuple(name for name, kind in _COLUMNS if kind != "json" and name not in _MADE_HERE)
-_plain_values = attrgetter(*_PLAIN)
-
-
 _Written = tuple[Change, RemoteEvent, UUID, int]
 
 
 def _arrays(written: Sequence[_Written]) -> dict[str, Any]:
     """One array per column: a page of rows travels as one statement."""
+    changes = [change for change, *_ in written]
     events = [event for _, event, _, _ in written]
-    arrays: dict[str, Any] = dict(zip(_PLAIN, map(list, zip(*map(_plain_values, events), strict=True)), strict=True))
-    for name in _NESTED:
-        arrays[name] = [_json(value) for value in map(attrgetter(name), events)]
-    gone = [change.change == "deleted" for change, *_ in written]
-    return arrays | {
+    gone = [change.change == "deleted" for change in changes]
+    return {
         "id": [event_id for *_, event_id, _ in written],
+        "platform_uuid": [event.platform_uuid for event in events],
+        "ical_uid": [event.ical_uid for event in events],
+        "start_time": [event.start_time for event in events],
+        "end_time": [event.end_time for event in events],
+        "status": [event.status for event in events],
         "is_deleted": gone,
         "deletion_kind": ["left_window" if is_gone else None for is_gone in gone],
+        "series_id": [event.series_id for event in events],
+        "meeting_url": [event.meeting_url for event in events],
+        "meeting_platform": [event.meeting_platform for event in events],
+        "content": [change.content for change in changes],
+        "content_hash": [change.content_hash for change in changes],
         "change_seq": [seq for *_, seq in written],
         "raw": [event.raw for event in events],
         "is_raw_truncated": [event.raw is None for event in events],
-        "content_hash": [change.content_hash for change, *_ in written],
     }
-
-
-def _json(value: object) -> str | None:
-    return None if value is None else orjson.dumps(value).decode()
 
 
 async def park(tx: Tx, claim: Claim, items: Mapping[str, Item], parked: Sequence[Parked], *, is_full: bool) -> None:

@@ -15,15 +15,12 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-import asyncpg
-from sqlalchemy.exc import SQLAlchemyError
-
+from app.db import DATABASE_ERRORS
 from app.runtime import Runtime
 from app.telemetry import DELIVERIES, DELIVERY_LAG, log
 from app.webhooks.attempts import attempt, given_back
 from app.webhooks.claims import Claim, Outcome, claim, per_endpoint, settle
 
-OUTAGE = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 """What a database that is away, or about to be, looks like: wait and go on."""
 
 POLL_SECONDS = 0.25
@@ -231,7 +228,7 @@ class Courier:
             batch = self._results[:RECORD_BATCH]
             try:
                 ours = await settle(self._rt.db, batch)
-            except OUTAGE as exc:
+            except DATABASE_ERRORS as exc:
                 log.warning("delivery.not_recorded", error=type(exc).__name__, results=len(self._results))
                 failures += 1
                 self._forget(result for result in batch if result.claim.lease_ends < monotonic())

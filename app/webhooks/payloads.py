@@ -7,13 +7,14 @@ The shapes are those of `docs/api.md`, "Webhook endpoints and deliveries".
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
 import orjson
 
 from app.ids import CALENDAR, EVENT, MESSAGE, public
+from app.instants import instant
 
 EVENTS_UPDATE = "calendar.events_update"
 STATE_CHANGE = "calendar.state_change"
@@ -71,7 +72,7 @@ def events_update(
     """One committed round (a first message may be empty); `last_updated_at` is its smallest `updated_at`."""
     sequence = [change.change_seq for change in changes]
     data = _connection(connection) | {
-        "last_updated_at": _instant(last_updated_at),
+        "last_updated_at": instant(last_updated_at),
         "from_seq": min(sequence, default=None),
         "to_seq": max(sequence, default=None),
     }
@@ -120,8 +121,8 @@ def _connection(connection: Connection) -> JsonObject:
     return {
         "state": connection.state,
         "connection_failure_data": connection.failure,
-        "last_successful_sync_at": _instant(connection.last_successful_sync_at),
-        "last_attempted_sync_at": _instant(connection.last_attempted_sync_at),
+        "last_successful_sync_at": instant(connection.last_successful_sync_at),
+        "last_attempted_sync_at": instant(connection.last_attempted_sync_at),
     }
 
 
@@ -131,15 +132,10 @@ def _message(
     message = {
         "trigger": trigger,
         "idempotency_key": public(MESSAGE, message_id),
-        "timestamp": _instant(at),
+        "timestamp": instant(at),
         "calendar_id": public(CALENDAR, calendar.id) if calendar else None,
         "calendar_deduplication_key": calendar.deduplication_key if calendar else None,
         "calendar_metadata": calendar.metadata if calendar else None,
         "data": data,
     }
-    return orjson.dumps(message, default=dict)
-
-
-def _instant(at: datetime | None) -> str | None:
-    """RFC 3339 in UTC, always with six digits: sorts as text."""
-    return f"{at.astimezone(UTC).isoformat(timespec='microseconds')[:-6]}Z" if at else None
+    return orjson.dumps(message, default=dict, option=orjson.OPT_UTC_Z)

@@ -1,28 +1,38 @@
 """Rows that no request can make, written by SQL: events as a sync would store them, states of the engine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from app.db import Tx
 from app.ids import CALENDAR, DELIVERY, ENDPOINT, EVENT, new_id, public
+from app.providers.base import RemoteEvent
 from app.runtime import Runtime
+from app.sync import content
 
 START = datetime(2026, 12, 1, 9, tzinfo=UTC)
 
 _EVENT = """
-INSERT INTO calendar_events (id, project_id, calendar_id, platform_uuid, ical_uid, name, start_time, end_time,
-    is_all_day, start_date, end_date, time_zone, status, is_deleted, visibility, transparency, event_type, organizer,
-    creator, attendees, own_response_status, series_id, original_start_time, is_exception, meeting_url,
-    meeting_platform, meeting_candidates, html_link, change_seq, raw, is_raw_truncated, content_hash, created_at,
-    updated_at)
-VALUES (:id, :project_id, :calendar_id, :platform_uuid, :ical_uid, :name, :start_time, :end_time, :is_all_day,
-    :start_date, :end_date, :time_zone, :status, :is_deleted, 'default', 'opaque', 'default',
-    CAST(:organizer AS jsonb), CAST(:organizer AS jsonb), CAST(:attendees AS jsonb), 'accepted', :series_id,
-    :original_start_time, false, :meeting_url, :meeting_platform, CAST(:meeting_candidates AS jsonb), :html_link,
-    :change_seq, :raw, :is_raw_truncated, CAST('x' AS bytea), :updated_at, :updated_at)
+INSERT INTO calendar_events (id, project_id, calendar_id, platform_uuid, ical_uid, start_time, end_time, status,
+    is_deleted, series_id, meeting_url, meeting_platform, content, content_hash, change_seq, raw, is_raw_truncated,
+    created_at, updated_at)
+VALUES (:id, :project_id, :calendar_id, :platform_uuid, :ical_uid, :start_time, :end_time, :status, :is_deleted,
+    :series_id, :meeting_url, :meeting_platform, :content, :content_hash, :change_seq, :raw, :is_raw_truncated,
+    :updated_at, :updated_at)
 """
+
+_STORED = (
+    "platform_uuid",
+    "ical_uid",
+    "start_time",
+    "end_time",
+    "status",
+    "series_id",
+    "meeting_url",
+    "meeting_platform",
+    "raw",
+)
 
 _STAMP = """
 UPDATE calendars SET last_change_seq = last_change_seq + 1,
@@ -114,31 +124,31 @@ async def write_event(tx: Tx, project_id: UUID, calendar_id: UUID, **values: Any
     stamp = await _stamp(tx, calendar_id)
     event_id = values.pop("id", None) or new_id()
     start = values.get("start_time", START)
-    defaults: dict[str, Any] = {
-        "platform_uuid": str(event_id),
-        "ical_uid": None,
-        "name": "Planning",
-        "end_time": start + timedelta(minutes=30),
-        "start_time": start,
-        "is_all_day": False,
-        "start_date": None,
-        "end_date": None,
-        "time_zone": "UTC",
-        "status": "confirmed",
-        "is_deleted": False,
-        "organizer": None,
-        "attendees": "[]",
-        "series_id": None,
-        "original_start_time": None,
-        "meeting_url": None,
-        "meeting_platform": None,
-        "meeting_candidates": "[]",
-        "html_link": None,
-        "raw": None,
-        "is_raw_truncated": False,
-    }
-    params = defaults | values | {"id": event_id, "project_id": project_id, "calendar_id": calendar_id}
-    await tx.execute(_EVENT, params | stamp)
+    row = {"is_deleted": values.pop("is_deleted", False), "is_raw_truncated": values.pop("is_raw_truncated", False)}
+    blank: dict[str, Any] = dict.fromkeys(field.name for field in fields(RemoteEvent))
+    event = RemoteEvent(
+        **blank
+        | {
+            "platform_uuid": str(event_id),
+            "name": "Planning",
+            "start_time": start,
+            "end_time": start + timedelta(minutes=30),
+            "is_all_day": False,
+            "time_zone": "UTC",
+            "status": "confirmed",
+            "visibility": "default",
+            "transparency": "opaque",
+            "event_type": "default",
+            "attendees": (),
+            "own_response_status": "accepted",
+            "is_exception": False,
+            "meeting_candidates": (),
+        }
+        | values
+    )
+    shown = content.render(event)
+    row |= {name: getattr(event, name) for name in _STORED} | {"content": shown, "content_hash": content.digest(shown)}
+    await tx.execute(_EVENT, row | {"id": event_id, "project_id": project_id, "calendar_id": calendar_id} | stamp)
     return public(EVENT, event_id)
 
 

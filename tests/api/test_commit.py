@@ -66,7 +66,7 @@ async def test_nothing_is_woken_by_what_was_not_committed(client: httpx.AsyncCli
 async def test_a_lock_that_is_not_given_in_time_is_503(client: httpx.AsyncClient, rt: Runtime, rows: Rows) -> None:
     endpoint = await rows.endpoint()
     await rows.sql(f"ALTER DATABASE {await _database(rt)} SET lock_timeout = '50ms'")
-    await rt.db.engine.dispose()
+    await rt.db.recycle()
     async with rt.db.transaction() as tx:
         await tx.rows("SELECT id FROM webhook_endpoints WHERE id = :id FOR UPDATE", {"id": parse(ENDPOINT, endpoint)})
         answer = await client.patch(f"{WEBHOOKS}/{endpoint}", json={"state": "enabled"})

@@ -4,9 +4,10 @@ from datetime import date, timedelta
 from typing import Any
 
 import httpx
-from sqlalchemy import event as listening
 
 from app.ids import CALENDAR, public
+from app.meetings import MeetingCandidate
+from app.providers.base import Attendee, Person
 from app.runtime import Runtime
 from tests.api.rows import START, Rows, calendar_ref
 
@@ -69,21 +70,19 @@ async def _names(client: httpx.AsyncClient, **params: Any) -> list[str]:
 
 async def test_an_event_as_it_is_shown(client: httpx.AsyncClient, rows: Rows) -> None:
     calendar = await rows.calendar()
-    person = '{"email": "ada@example.com", "name": "Ada", "self": true}'
-    attendee = (
-        '{"email": "b@example.com", "name": null, "response_status": "accepted", "optional": true,'
-        ' "organizer": false, "self": false, "resource": false}'
-    )
+    person = Person("ada@example.com", "Ada", self=True)
+    attendee = Attendee("b@example.com", None, "accepted", optional=True, organizer=False, self=False, resource=False)
     event = await rows.event(
         calendar,
         platform_uuid="abc",
         ical_uid="abc@google.com",
         name="L\u00e4ufer \u2603",
         organizer=person,
-        attendees=f"[{attendee}]",
+        creator=person,
+        attendees=(attendee,),
         meeting_url="https://meet.google.com/x",
         meeting_platform="google_meet",
-        meeting_candidates='[{"url": "https://meet.google.com/x", "platform": "google_meet", "source": "conference"}]',
+        meeting_candidates=(MeetingCandidate("https://meet.google.com/x", "google_meet", "conference"),),
         html_link="https://calendar.google.com/x",
         raw='{"id": "abc", "nested": {"list": [1, null, "\\u2603"]}}',
     )
@@ -169,17 +168,16 @@ async def test_updated_after_is_inclusive_and_has_a_second_name(client: httpx.As
 
 async def test_the_other_filters(client: httpx.AsyncClient, rows: Rows) -> None:
     calendar = await rows.calendar()
-    flags = '"optional": false, "organizer": false, "self": false, "resource": false'
-    attendees = ", ".join(
-        f'{{"email": {email}, "name": null, "response_status": "accepted", {flags}}}'
-        for email in ('"Bob@Example.com"', "null")
+    attendees = tuple(
+        Attendee(email, None, "accepted", optional=False, organizer=False, self=False, resource=False)
+        for email in ("Bob@Example.com", None)
     )
-    organizer = '{"email": "ADA@example.com", "name": null, "self": false}'
+    organizer = Person("ADA@example.com", None, self=False)
     await rows.event(calendar, name="plain")
     await rows.event(calendar, name="deleted", is_deleted=True)
     await rows.event(calendar, name="tentative", status="tentative")
     await rows.event(calendar, name="meet", meeting_url="https://x", meeting_platform="google_meet")
-    await rows.event(calendar, name="invited", attendees=f"[{attendees}]", organizer=organizer)
+    await rows.event(calendar, name="invited", attendees=attendees, organizer=organizer)
     await rows.event(calendar, name="weekly", series_id="s", ical_uid="u")
     cases: list[tuple[dict[str, Any], list[str]]] = [
         ({"is_deleted": "true"}, ["deleted"]),
@@ -261,11 +259,8 @@ async def test_a_page_costs_few_statements(client: httpx.AsyncClient, rt: Runtim
     await rows.events(calendar, 120)
     asked: list[str] = []
 
-    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        asked.append(statement)
-
-    listening.listen(rt.db.engine.sync_engine, "before_cursor_execute", note)
-    for url in (EVENTS, f"{EVENTS}?calendar_id={calendar_ref(calendar)}&after_seq=0"):
-        asked.clear()
-        assert len((await client.get(url)).json()["results"]) == 100
-        assert len(asked) == 3, asked
+    with rt.db.watched(asked.append):
+        for url in (EVENTS, f"{EVENTS}?calendar_id={calendar_ref(calendar)}&after_seq=0"):
+            asked.clear()
+            assert len((await client.get(url)).json()["results"]) == 100
+            assert len(asked) == 3, asked

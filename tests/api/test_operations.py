@@ -176,7 +176,7 @@ async def test_one_line_per_request_without_anything_personal(
 async def test_a_fault_of_ours_is_500_with_an_id_and_nothing_else(
     client: httpx.AsyncClient, rows: Rows, logs: list[MutableMapping[str, Any]]
 ) -> None:
-    await rows.sql("ALTER TABLE calendar_events DROP COLUMN html_link")
+    await rows.sql("ALTER TABLE calendar_events DROP COLUMN content")
     answer = await client.get("/api/v1/calendar_events", headers={"X-Request-ID": "r2"})
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert "html_link" not in answer.text

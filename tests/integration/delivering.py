@@ -108,7 +108,7 @@ async def send(
 
 async def rows(rt: Runtime, query: str, **params: Any) -> list[dict[str, Any]]:
     async with rt.db.reading() as tx:
-        return [dict(row._mapping) for row in await tx.rows(query, params)]
+        return [dict(row) for row in await tx.rows(query, params)]  # type: ignore[call-overload]  # the driver's record
 
 
 async def deliveries(rt: Runtime) -> list[dict[str, Any]]:

@@ -2,12 +2,18 @@
 
 import asyncio
 import sys
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import asyncpg
 import pytest
 from alembic import command
 from alembic.config import Config
+
+from app.ids import new_id
+from app.meetings import MeetingCandidate
+from app.providers.base import Attendee, Person, RemoteEvent
+from app.sync import content
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,6 +45,64 @@ async def test_two_migrations_at_once(config: Config, database_url: str, redis_u
     migrations = [await asyncio.create_subprocess_exec(punctual, "migrate", env=environment) for _ in range(2)]
     assert [await one.wait() for one in migrations] == [0, 0]
     assert "calendar_events" in await names(database_url)
+
+
+_OLD_ROW = """
+INSERT INTO calendar_events (id, project_id, calendar_id, platform_uuid, ical_uid, name, description, start_time,
+    end_time, is_all_day, start_date, end_date, time_zone, status, organizer, attendees, own_response_status, series_id,
+    original_start_time, is_exception, meeting_candidates, change_seq, content_hash, created_at, updated_at)
+VALUES ($1, $1, $1, 'abc', 'abc@example.com', 'Läufer "☃" \\', E'a\\tb\\nc\\x01/d', '2026-12-01T09:00:00Z', '2026-12-01T09:30:00.25Z',
+    false, '2026-12-01', '2026-12-02', 'Europe/Berlin', 'confirmed', '{"email":"ada@example.com","name":null,"self":true}',
+    '[{"email":"b@example.com","name":"B","response_status":"accepted","optional":true,"organizer":false,"self":false,"resource":false}]',
+    'accepted', 'series', '2026-12-01T08:00:00Z', true,
+    '[{"url":"https://meet.google.com/x","platform":"google_meet","source":"hangout_link"}]', 1, '\\x00', now(), now())
+"""  # noqa: E501 - as it was stored
+
+_SAME = RemoteEvent(
+    platform_uuid="abc",
+    ical_uid="abc@example.com",
+    name='Läufer "☃" \\',
+    description="a\tb\nc\x01/d",
+    location=None,
+    start_time=datetime(2026, 12, 1, 9, tzinfo=UTC),
+    end_time=datetime(2026, 12, 1, 9, 30, 0, 250_000, tzinfo=UTC),
+    is_all_day=False,
+    start_date=date(2026, 12, 1),
+    end_date=date(2026, 12, 2),
+    time_zone="Europe/Berlin",
+    status="confirmed",
+    visibility=None,
+    transparency=None,
+    event_type=None,
+    organizer=Person("ada@example.com", None, self=True),
+    creator=None,
+    attendees=(Attendee("b@example.com", "B", "accepted", optional=True, organizer=False, self=False, resource=False),),
+    own_response_status="accepted",
+    series_id="series",
+    original_start_time=datetime(2026, 12, 1, 8, tzinfo=UTC),
+    is_exception=True,
+    meeting_url=None,
+    meeting_platform=None,
+    meeting_candidates=(MeetingCandidate("https://meet.google.com/x", "google_meet", "hangout_link"),),
+    html_link=None,
+    raw=None,
+)
+
+
+async def test_content_is_made_as_the_engine_makes_it(config: Config, database_url: str) -> None:
+    """So the first round after the migration finds nothing changed; and the way back loses nothing."""
+    await asyncio.to_thread(command.downgrade, config, "0001")
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(_OLD_ROW, new_id())
+    [before] = await connection.fetch("SELECT * FROM calendar_events")
+    await asyncio.to_thread(command.upgrade, config, "0002")
+    [row] = await connection.fetch("SELECT content, content_hash FROM calendar_events")
+    assert row["content"] == content.render(_SAME)
+    assert row["content_hash"] == content.digest(row["content"])
+    await asyncio.to_thread(command.downgrade, config, "0001")
+    [after] = await connection.fetch("SELECT * FROM calendar_events")
+    await connection.close()
+    assert {**after, "content_hash": b""} == {**before, "content_hash": b""}
 
 
 async def names(url: str) -> set[str]:
