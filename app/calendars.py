@@ -185,7 +185,10 @@ async def _offer_secret(rt: Runtime, tx: Tx, *, app_id: UUID, secret: str) -> No
     )
     for row in rows:
         if rt.cipher.open(row.secret_sealed, Place("oauth_app_secrets", "secret", row.id)) == secret:
-            await tx.execute("UPDATE oauth_app_secrets SET refused_at = NULL WHERE id = :id", {"id": row.id})
+            await tx.execute(
+                "UPDATE oauth_app_secrets SET refused_at = NULL WHERE id = :id AND refused_at IS NOT NULL",
+                {"id": row.id},
+            )
             return
     secret_id = new_id()
     sealed = rt.cipher.seal(secret, Place("oauth_app_secrets", "secret", secret_id))

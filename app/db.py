@@ -298,6 +298,7 @@ def _engine(settings: Settings, application: str) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=_POOL_SECONDS,
         pool_pre_ping=False,
+        hide_parameters=True,  # titles and addresses: they would stand in every error's text
         pool_recycle=1_800,
         json_serializer=_dump,
         json_deserializer=orjson.loads,

@@ -210,6 +210,12 @@ class ProviderContract(ProviderError):
     code, title = "provider_contract", "The provider's answer could not be read"
 
 
+class RoundTooLarge(ProviderContract):
+    """A round that does not come to an end, or has more entries than a calendar can have."""
+
+    code, title = "too_large", "The provider's listing is too large"
+
+
 class DeliveryError(PunctualError):
     """Why an attempt did not succeed; `code` stands in the attempt's `error`."""
 

@@ -5,6 +5,7 @@ token is kept by compare-and-set on the grant's version, so that an older one ne
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -43,19 +44,27 @@ SELECT id, secret_sealed, last_worked_at IS NOT NULL AS has_worked FROM oauth_ap
  LIMIT 4
 """
 
+# The secret's row first, as everywhere: a PATCH offers its secret before it takes the grant.
 _SAVE = """
-WITH saved AS (
-    UPDATE grants SET access_token_sealed = :access,
-           access_token_expires_at = app_now() + make_interval(secs => :lives_for),
-           refresh_token_sealed = coalesce(CAST(:refresh AS bytea), refresh_token_sealed),
-           version = version + CASE WHEN CAST(:refresh AS bytea) IS NULL THEN 0 ELSE 1 END,
-           lease_until = NULL
-     WHERE calendar_id = :id AND lease_fence = :fence AND version = :version
-    RETURNING version
-), worked AS (
-    UPDATE oauth_app_secrets SET last_worked_at = app_now(), refused_at = NULL WHERE id = :secret
+WITH worked AS (
+    UPDATE oauth_app_secrets SET last_worked_at = app_now(), refused_at = NULL
+     WHERE id = :secret
+       AND (refused_at IS NOT NULL OR last_worked_at IS NULL OR last_worked_at < app_now() - interval '1 minute')
+    RETURNING id
 )
-SELECT version FROM saved
+UPDATE grants SET access_token_sealed = :access,
+       access_token_expires_at = app_now() + make_interval(secs => :lives_for),
+       refresh_token_sealed = coalesce(CAST(:refresh AS bytea), refresh_token_sealed),
+       version = version + CASE WHEN CAST(:refresh AS bytea) IS NULL THEN 0 ELSE 1 END,
+       lease_until = NULL
+  FROM (SELECT count(*) AS count FROM worked) w
+ WHERE calendar_id = :id AND lease_fence = :fence AND version = :version AND w.count >= 0
+RETURNING version
+"""
+
+_EXTEND = """
+UPDATE grants SET lease_until = clock_timestamp() + make_interval(secs => :lease)
+ WHERE calendar_id = :id AND lease_fence = :fence AND lease_until IS NOT NULL
 """
 
 
@@ -92,49 +101,53 @@ class GrantTokens:
         """Version of the grant that the last token came from: a failure counts only against it."""
 
     async def token(self, *, rejected: str | None = None) -> str:
-        """A token with at least five minutes left; refreshed where there is none, or the last one was rejected."""
+        """A token with at least five minutes left; refreshed where there is none, or the last one was rejected.
+
+        ProviderUnavailable where another refresher does not come to an end.
+        """
         if self._sealed is not None and self._is_fresh:
             token = self._open(self._sealed)
             if token != rejected:
                 return token
-        async with asyncio.timeout(_LEASE_SECONDS):
-            while True:
-                leased = await self._lease()
-                if leased is not None:
-                    refreshed = await self._refresh(leased)
-                    if refreshed is not None:
-                        return refreshed
-                    continue
-                stored = await self._stored()
-                if stored.is_fresh and stored.access_token_sealed != self._sealed:
-                    self._sealed, self._is_fresh, self.version = (
-                        stored.access_token_sealed,
-                        True,
-                        stored.version,
-                    )
-                    return self._open(stored.access_token_sealed)
-                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        patience = time.monotonic() + _LEASE_SECONDS
+        while time.monotonic() < patience:
+            leased = await self._lease()
+            if leased is not None:
+                refreshed = await self._refresh(leased)
+                if refreshed is not None:
+                    return refreshed
+                continue
+            stored = await self._stored()
+            if stored.is_fresh and stored.access_token_sealed != self._sealed:
+                self._sealed, self._is_fresh, self.version = stored.access_token_sealed, True, stored.version
+                return self._open(stored.access_token_sealed)
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        raise ProviderUnavailable("another refresh of this grant did not come to an end")
 
     def _open(self, sealed: bytes) -> str:
         return self._rt.cipher.open(sealed, Place("grants", "access_token", self._id))
 
     async def _lease(self) -> _Leased | None:
+        cipher = self._rt.cipher
         async with self._rt.db.transaction() as tx:
             row = await tx.row(_LEASE, {"id": self._id, "lease": _LEASE_SECONDS, "seen": self._sealed})
             if row is None:
                 return None
             secrets = await tx.rows(_SECRETS, {"app": row.oauth_app_id})
-        cipher = self._rt.cipher
-        self.version = row.version
-        return _Leased(
-            calendar_id=self._id,
-            platform=row.platform,
-            client_id=row.client_id,
-            refresh_token=cipher.open(row.refresh_token_sealed, Place("grants", "refresh_token", self._id)),
-            version=row.version,
-            fence=row.lease_fence,
-            secrets=[(s.id, cipher.open(s.secret_sealed, Place("oauth_app_secrets", "secret", s.id))) for s in secrets],
-        )
+            # Opened before the commit: what does not open takes no lease with it.
+            leased = _Leased(
+                calendar_id=self._id,
+                platform=row.platform,
+                client_id=row.client_id,
+                refresh_token=cipher.open(row.refresh_token_sealed, Place("grants", "refresh_token", self._id)),
+                version=row.version,
+                fence=row.lease_fence,
+                secrets=[
+                    (s.id, cipher.open(s.secret_sealed, Place("oauth_app_secrets", "secret", s.id))) for s in secrets
+                ],
+            )
+        self.version = leased.version
+        return leased
 
     async def _stored(self) -> Row:
         async with self._rt.db.reading() as tx:
@@ -154,6 +167,14 @@ class GrantTokens:
         except BaseException:
             await self._give_back(leased)
             raise
+        saving = asyncio.create_task(self._save(leased, secret_id, answer))
+        try:
+            return await asyncio.shield(saving)
+        except asyncio.CancelledError:
+            await asyncio.wait([saving])  # a provider that rotates gives its new token once
+            raise
+
+    async def _save(self, leased: _Leased, secret_id: UUID, answer: TokenAnswer) -> str | None:
         access = self._rt.cipher.seal(answer.access_token, Place("grants", "access_token", self._id))
         refresh = None
         if answer.refresh_token is not None and answer.refresh_token != leased.refresh_token:
@@ -185,12 +206,14 @@ class GrantTokens:
                 return secret_id, await provider.refresh(app, leased.refresh_token)
             except OAuthAppBroken as exc:
                 broken = broken or exc
-                await self._mark_refused(secret_id)
+                await self._mark_refused(leased, secret_id)
         raise broken or ProviderUnavailable("the OAuth app has no secret")
 
-    async def _mark_refused(self, secret_id: UUID) -> None:
+    async def _mark_refused(self, leased: _Leased, secret_id: UUID) -> None:
+        """And take the time for the next one."""
         async with self._rt.db.transaction() as tx:
             await tx.execute("UPDATE oauth_app_secrets SET refused_at = app_now() WHERE id = :id", {"id": secret_id})
+            await tx.execute(_EXTEND, {"id": self._id, "fence": leased.fence, "lease": _LEASE_SECONDS})
 
     async def _give_back(self, leased: _Leased) -> int | None:
         async with self._rt.db.transaction() as tx:

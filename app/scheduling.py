@@ -230,13 +230,14 @@ async def held(rt: Runtime, claim: Claim) -> AsyncIterator[None]:
         raise
     finally:
         keeper.cancel()
+        await asyncio.wait([keeper])
 
 
 async def _renew(rt: Runtime, claim: Claim) -> bool:
     async with rt.db.transaction() as tx:
         touched = await tx.execute(
             "UPDATE sync_state SET lease_until = clock_timestamp() + make_interval(secs => :lease)"
-            " WHERE calendar_id = :id AND fence = :fence",
+            " WHERE calendar_id = :id AND fence = :fence AND lease_until IS NOT NULL",  # else the run has just ended
             {"id": claim.calendar_id, "fence": claim.fence, "lease": rt.settings.sync_lease_seconds},
         )
     return touched == 1

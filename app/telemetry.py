@@ -1,11 +1,12 @@
 """What operators see: JSON logs with ids, Prometheus metrics without.
 
-A log line is a constant dotted name plus ids, numbers and codes. Never a token, a title, an attendee, an address or a
-body. Metrics carry no ids as labels.
+A log line is a constant dotted name plus ids, numbers and codes, an exception its types and frames. Never a token, a
+title, an attendee, an address or a body. Metrics carry no ids as labels.
 """
 
 import logging
 import sys
+import traceback
 from typing import Any
 
 import structlog
@@ -92,6 +93,27 @@ def _drop_secrets(_: object, __: str, fields: "structlog.typing.EventDict") -> "
     return fields
 
 
+def _without_messages(_: object, __: str, fields: "structlog.typing.EventDict") -> "structlog.typing.EventDict":
+    """An exception as types, SQL states and frames: its message may quote a title, an address or a row."""
+    info = fields.pop("exc_info", None)
+    exc = info[1] if isinstance(info, tuple) else info if isinstance(info, BaseException) else None
+    if info is True:
+        exc = sys.exc_info()[1]
+    chain: list[str] = []
+    while exc is not None and len(chain) < _CAUSES_SHOWN:
+        state = getattr(exc, "sqlstate", None)
+        frames = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(exc.__traceback__)[-_FRAMES_SHOWN:]]
+        chain.append("\n  ".join([type(exc).__qualname__ + (f" [{state}]" if state else ""), *frames]))
+        exc = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
+    if chain:
+        fields["exception"] = "\ncaused by ".join(chain)
+    return fields
+
+
+_CAUSES_SHOWN = 5
+_FRAMES_SHOWN = 15
+
+
 def configure_logging(settings: Settings) -> None:
     """JSON lines on stderr; libraries that would print addresses or tokens are held at WARNING."""
     timestamper = structlog.processors.TimeStamper(fmt="iso", utc=True)
@@ -101,7 +123,7 @@ def configure_logging(settings: Settings) -> None:
             structlog.stdlib.filter_by_level,
             *shared,
             _drop_secrets,
-            structlog.processors.format_exc_info,
+            _without_messages,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -111,7 +133,7 @@ def configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _drop_colours],
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _drop_colours, _without_messages],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(),

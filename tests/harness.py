@@ -21,12 +21,12 @@ from app import scheduling
 from app.crypto import make_api_key
 from app.ids import CALENDAR, PROJECT, new_id, parse, public
 from app.runtime import Runtime
-from app.sync import channels, cleanup
 from app.webhooks.delivery import deliver_due
 from sandbox import Sandbox
 from sandbox.model import Account, Event, EventDraft
 from sandbox.sink import Received, Sink
 from workers.jobs import run_sync
+from workers.sweeps import finish_deletions, keep_channels
 
 Json = dict[str, Any]
 
@@ -80,8 +80,8 @@ async def run_due(rt: Runtime) -> int:
     for calendar_id in due:
         await run_sync(rt, calendar_id)
     done = len(due)
-    done += await channels.sweep(rt)
-    done += await cleanup.sweep(rt)
+    done += await keep_channels(rt)
+    done += await finish_deletions(rt)
     done += await deliver_due(rt)
     return done
 

@@ -1,11 +1,14 @@
 """arq jobs: one thin function each. A job may be lost, doubled or late; rows know what is due."""
 
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 from uuid import UUID
 
 from app.runtime import Runtime
 from app.sync import channels, cleanup, engine
 from app.telemetry import log
+
+_T = TypeVar("_T")
 
 
 async def sync_calendar(ctx: dict[str, Any], calendar_id: str) -> str:
@@ -19,12 +22,19 @@ async def clean_up_calendar(ctx: dict[str, Any], calendar_id: str) -> bool:
 
 
 async def run_sync(rt: Runtime, calendar_id: UUID) -> str:
-    """A sync with its outer edge: a bug in one calendar's run is logged, its lease ends, and no other run suffers."""
-    try:
-        outcome = await engine.sync_calendar(rt, calendar_id)
-        if outcome.is_channel_missing:
-            await channels.ensure(rt, calendar_id)
-    except Exception:  # noqa: BLE001 - a job's outer edge, one of the two places
-        log.exception("sync.crashed", calendar=str(calendar_id))
+    """A sync, and the channel that it found missing."""
+    outcome = await guarded(engine.sync_calendar(rt, calendar_id), job="sync", calendar=calendar_id)
+    if outcome is None:
         return "crashed"
+    if outcome.is_channel_missing:
+        await guarded(channels.ensure(rt, calendar_id), job="open_channel", calendar=calendar_id)
     return outcome.result
+
+
+async def guarded(work: Awaitable[_T], *, job: str, **ids: object) -> _T | None:
+    """A job's outer edge: a fault in one is logged, and no other suffers. None where it failed."""
+    try:
+        return await work
+    except Exception:  # noqa: BLE001 - a job's outer edge
+        log.exception("job.crashed", job=job, **{name: str(value) for name, value in ids.items()})
+        return None

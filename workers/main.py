@@ -43,6 +43,8 @@ async def run(rt: Runtime, stop: asyncio.Event) -> None:
         asyncio.create_task(loops.delivery_loop(rt, stop), name="delivery"),
         asyncio.create_task(sweeps.claim_loop(rt, stop), name="claim"),
         asyncio.create_task(sweeps.clock_loop(rt, stop), name="clock"),
+        asyncio.create_task(sweeps.upkeep_loop(rt, stop), name="upkeep"),
+        asyncio.create_task(sweeps.retention_loop(rt, stop), name="retention"),
         asyncio.create_task(_arq_loop(rt, stop), name="arq"),
     ]
     stopping = asyncio.create_task(stop.wait(), name="stop")

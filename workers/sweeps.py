@@ -1,12 +1,13 @@
 """Loops that find work by rows: what makes Redis a hint, and a second worker an equal.
 
-Every second the due calendars are claimed by the same function that the jobs call; every minute channels are renewed,
-deletions finished and what is due by the clock is requested; every hour the retention is applied.
+Every second the due calendars are claimed by the same function that the jobs call, and what is due by the clock is
+requested; every minute channels are renewed and deletions finished; every hour the retention is applied. Each has a
+loop of its own, so that a provider that hangs delays nothing else.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -15,10 +16,12 @@ from app.db import DATABASE_ERRORS
 from app.runtime import Runtime
 from app.sync import channels, cleanup
 from app.telemetry import BACKLOG, OLDEST_DUE, log
-from workers.jobs import run_sync
+from workers.jobs import guarded, run_sync
 
 MINUTE = 60.0
 HOUR = 3600.0
+AT_ONCE = 10
+DEADLINE_SECONDS = 180.0
 
 
 async def claim_loop(rt: Runtime, stop: asyncio.Event) -> None:
@@ -45,22 +48,64 @@ def _forget(running: dict[UUID, asyncio.Task[str]], calendar_id: UUID, _: asynci
 
 
 async def clock_loop(rt: Runtime, stop: asyncio.Event) -> None:
-    """Request what is due by the clock, keep channels alive, finish deletions, forget what is old."""
-    last = {"minute": 0.0, "hour": time.monotonic()}
+    """Request what is due by the clock. Asks no provider, so nothing can hold it up."""
+    last = 0.0
 
     async def step() -> None:
+        nonlocal last
         await scheduling.sweep(rt)
-        now = time.monotonic()
-        if now - last["minute"] >= MINUTE:
-            last["minute"] = now
-            await channels.sweep(rt)
-            await cleanup.sweep(rt)
+        if time.monotonic() - last >= MINUTE:
+            last = time.monotonic()
             await measure(rt)
-        if now - last["hour"] >= HOUR:
-            last["hour"] = now
-            await cleanup.purge(rt)
 
     await every(rt.settings.sweep_interval_seconds, step, stop)
+
+
+async def upkeep_loop(rt: Runtime, stop: asyncio.Event) -> None:
+    """Every minute: keep channels alive, finish deletions."""
+
+    async def step() -> None:
+        await keep_channels(rt)
+        await finish_deletions(rt)
+
+    await every(MINUTE, step, stop)
+
+
+async def retention_loop(rt: Runtime, stop: asyncio.Event) -> None:
+    """At the start and every hour: forget what is old, batch after batch."""
+
+    async def step() -> None:
+        is_more = True
+        while is_more and not stop.is_set():
+            is_more = await cleanup.purge(rt)
+
+    await every(HOUR, step, stop)
+
+
+async def keep_channels(rt: Runtime) -> int:
+    """Open what is missing or due for renewal, stop what was replaced; how many calls."""
+    wanting, stoppable = await channels.due(rt)
+    await _each("open_channel", [(id_, partial(channels.ensure, rt, id_)) for id_ in wanting])
+    await _each("stop_channel", [(channel.id, partial(channels.stop, rt, channel)) for channel in stoppable])
+    return len(wanting) + len(stoppable)
+
+
+async def finish_deletions(rt: Runtime) -> int:
+    """Clean up deleted calendars whose job was lost or has to be repeated; how many."""
+    due = await cleanup.due(rt)
+    await _each("clean_up", [(id_, partial(cleanup.clean_up, rt, id_)) for id_ in due])
+    return len(due)
+
+
+async def _each(job: str, works: Sequence[tuple[UUID, Callable[[], Awaitable[object]]]]) -> None:
+    """A few at once, each with a deadline and an outer edge of its own: one that hangs or fails stops no other."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(work: Callable[[], Awaitable[object]]) -> object:
+        async with slots, asyncio.timeout(DEADLINE_SECONDS):
+            return await work()
+
+    await asyncio.gather(*(guarded(one(work), job=job, id=id_) for id_, work in works))
 
 
 async def every(seconds: float, step: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:

@@ -194,18 +194,21 @@ def parse_json(body: bytes) -> object:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that `Retry-After` asks for (RFC 9110, 10.2.3); None where it is absent or unreadable.
+    """Seconds that `Retry-After` asks for (RFC 9110, 10.2.3); None where it is absent, unreadable or no time at all.
 
-    A date is measured from the answer's own `Date`, so that a wrong clock on either side does no harm.
+    A date is measured from the answer's own `Date`, so that a wrong clock on either side does no harm. "At once" is
+    no advice to follow after a refusal: our own backoff decides then.
     """
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
-        return min(float(value[:20]), LONGEST_DEFERRAL)
-    moment = _http_date(value)
-    if moment is None:
-        return None
-    base = _http_date(headers.get("date", "")) or datetime.now(UTC)
-    return min(max((moment - base).total_seconds(), 0.0), LONGEST_DEFERRAL)
+        seconds = float(value[:20])
+    else:
+        moment = _http_date(value)
+        if moment is None:
+            return None
+        base = _http_date(headers.get("date", "")) or datetime.now(UTC)
+        seconds = (moment - base).total_seconds()
+    return min(seconds, LONGEST_DEFERRAL) if seconds > 0 else None
 
 
 def _http_date(value: str) -> datetime | None:

@@ -15,7 +15,7 @@ from uuid import UUID
 from app import scheduling
 from app.crypto import hash_secret, new_channel_token
 from app.db import Row, Tx
-from app.errors import ChannelRefused, GrantRevoked, ProviderError, SyncSuperseded
+from app.errors import ChannelRefused, GrantRevoked, PunctualError
 from app.grants import GrantTokens, access_for
 from app.ids import new_id
 from app.providers.base import Access, Channel, ChannelRequest, Platform
@@ -28,6 +28,11 @@ _LOST_AFTER = timedelta(minutes=2)
 _OVERLAP = timedelta(minutes=1)
 _RETRY_SECONDS = 60.0
 _RETRY_MOST_SECONDS = 6 * 3600.0
+
+_ANY_HOLDER = """
+ WHERE c.channel_key = :key OR c.id = (SELECT calendar_id FROM push_channels WHERE id = :id)
+ ORDER BY c.state, c.deleted_at IS NOT NULL, c.id LIMIT 5
+"""
 
 _RESERVE = """
 WITH lost AS (
@@ -55,20 +60,21 @@ SELECT c.id AS calendar_id, c.platform, c.remote_calendar_id, c.account_subject,
   FROM calendars c JOIN grants g ON g.calendar_id = c.id JOIN oauth_apps a ON a.id = c.oauth_app_id
 """
 
-_ACTIVATE = """
-WITH old AS (
-    UPDATE push_channels SET state = 'retiring', stop_not_before = app_now() + CAST(:overlap AS interval)
-     WHERE channel_key = :key AND state = 'active' RETURNING id
-)
-SELECT count(*) FROM old
+_GRANTED = """
+UPDATE push_channels
+   SET resource_id = :resource, expires_at = :expires,
+       renew_at = app_now() + (CAST(:expires AS timestamptz) - app_now()) / 2
+ WHERE id = :id
+RETURNING state
 """
 
-_ACTIVE = """
-UPDATE push_channels
-   SET state = 'active', resource_id = :resource, expires_at = :expires,
-       renew_at = app_now() + (CAST(:expires AS timestamptz) - app_now()) / 2
- WHERE id = :id AND state = 'creating'
+_RETIRE = """
+UPDATE push_channels SET state = 'retiring', stop_not_before = app_now() + CAST(:overlap AS interval)
+ WHERE channel_key = :key AND state = 'active'
 """
+
+_UNUSED = """NOT EXISTS (SELECT FROM calendars o WHERE o.channel_key = p.channel_key AND o.deleted_at IS NULL
+                                                           AND o.state = 'connected')"""
 
 _REFUSED = """
 UPDATE sync_state SET watch_failure_count = watch_failure_count + 1,
@@ -91,6 +97,11 @@ UPDATE push_channels SET stop_not_before = app_now() + interval '5 minutes'
  WHERE id IN (SELECT id FROM push_channels WHERE state = 'retiring' AND resource_id IS NOT NULL
                  AND stop_not_before <= app_now() ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED)
 RETURNING id, channel_key, resource_id
+"""
+
+_LOST = """
+UPDATE push_channels SET state = 'retiring', stop_not_before = app_now()
+ WHERE state = 'creating' AND created_at < app_now() - interval '1 hour'
 """
 
 _EXPIRED = """
@@ -137,7 +148,7 @@ async def ensure(rt: Runtime, calendar_id: UUID) -> str:
     )
     try:
         channel = await provider.open_channel(holder.access, holder.remote_calendar_id, request)
-    except (ProviderError, SyncSuperseded) as exc:
+    except PunctualError as exc:
         await _not_opened(rt, channel_id, calendar_id, exc)
         CHANNELS.labels(holder.platform, "refused").inc()
         return "refused"
@@ -150,9 +161,12 @@ async def ensure(rt: Runtime, calendar_id: UUID) -> str:
 async def _opened(rt: Runtime, channel_id: UUID, key: bytes, channel: Channel) -> None:
     """Make the new channel current, retire the one it replaces, and look once more at every row it serves."""
     async with rt.db.transaction() as tx:
-        await tx.scalar(_ACTIVATE, {"key": key, "overlap": _OVERLAP})
         params = {"id": channel_id, "resource": channel.resource_id, "expires": channel.expires_at}
-        await tx.execute(_ACTIVE, params)
+        state = await tx.scalar(_GRANTED, params)
+        if state != "creating":  # given up meanwhile, by a deletion or a later opening: it can be stopped now
+            return
+        await tx.execute(_RETIRE, {"key": key, "overlap": _OVERLAP})
+        await tx.execute("UPDATE push_channels SET state = 'active' WHERE id = :id", {"id": channel_id})
         served = await tx.rows(
             "SELECT id FROM calendars WHERE channel_key = :key AND state = 'connected' AND deleted_at IS NULL",
             {"key": key},
@@ -199,43 +213,58 @@ def _keyholder(rt: Runtime, row: Row) -> _Keyholder:
     return _Keyholder(row.calendar_id, row.platform, row.remote_calendar_id, access)
 
 
-async def sweep(rt: Runtime, *, most: int = 50) -> int:
-    """Open what is missing or due for renewal, stop what was replaced, forget what has expired; how many calls."""
+@dataclass(frozen=True, slots=True)
+class Stoppable:
+    """A channel that was replaced, or is no longer used."""
+
+    id: UUID
+    channel_key: bytes
+    resource_id: str
+
+
+async def due(rt: Runtime, *, most: int = 50) -> tuple[list[UUID], list[Stoppable]]:
+    """Calendars that want a channel (`ensure`), and channels to `stop`; what has expired is forgotten on the way."""
     async with rt.db.transaction() as tx:
+        await tx.execute(_LOST)
         await tx.execute(_EXPIRED)
         wanting = [row.id for row in await tx.rows(_WANTING, {"most": most})] if rt.settings.public_url else []
-        stoppable = await tx.rows(_STOPPABLE, {"most": most})
-    for calendar_id in wanting:
-        await ensure(rt, calendar_id)
-    for row in stoppable:
-        await _stop(rt, row.id, row.channel_key, row.resource_id)
-    return len(wanting) + len(stoppable)
+        rows = await tx.rows(_STOPPABLE, {"most": most})
+    return wanting, [Stoppable(row.id, row.channel_key, row.resource_id) for row in rows]
 
 
-async def _stop(rt: Runtime, channel_id: UUID, key: bytes, resource_id: str) -> bool:
+async def abandon(tx: Tx, channel_key: bytes) -> None:
+    """A calendar has left this key: its channels are stopped unless another one uses them."""
+    await tx.execute(
+        "UPDATE push_channels p SET state = 'retiring', stop_not_before = app_now()"  # noqa: S608 - a constant
+        f" WHERE p.channel_key = :key AND p.state IN ('creating', 'active') AND {_UNUSED}",
+        {"key": channel_key},
+    )
+
+
+async def stop(rt: Runtime, channel: Stoppable) -> bool:
     """Stop one channel with the grant of any row of its key that still works; whether that has an end.
 
     Where every grant is revoked nobody can stop it any more: it dies with its expiry.
     """
     async with rt.db.reading() as tx:
         rows = await tx.rows(
-            f"{_GRANT} WHERE c.channel_key = :key ORDER BY c.state, c.deleted_at IS NOT NULL, c.id LIMIT 5",
-            {"key": key},
+            f"{_GRANT} {_ANY_HOLDER}",
+            {"key": channel.channel_key, "id": channel.id},
         )
     is_out_of_reach = True
     for row in rows:
         holder = _keyholder(rt, row)
         try:
-            await rt.providers[holder.platform].close_channel(holder.access, str(channel_id), resource_id)
-        except (ProviderError, SyncSuperseded) as exc:
-            log.info("channel.not_stopped", channel=str(channel_id), error=type(exc).__name__)
+            await rt.providers[holder.platform].close_channel(holder.access, str(channel.id), channel.resource_id)
+        except PunctualError as exc:
+            log.info("channel.not_stopped", channel=str(channel.id), error=type(exc).__name__)
             is_out_of_reach = is_out_of_reach and isinstance(exc, GrantRevoked)
             continue
         CHANNELS.labels(holder.platform, "stopped").inc()
         is_out_of_reach = True
         break
     if is_out_of_reach:
-        await _closed(rt, channel_id)
+        await _closed(rt, channel.id)
     return is_out_of_reach
 
 
@@ -245,18 +274,23 @@ async def _closed(rt: Runtime, channel_id: UUID) -> None:
 
 
 async def leave(rt: Runtime, calendar_id: UUID) -> bool:
-    """Stop the channels of a deleted calendar unless another row uses them. Whether nothing is left to stop."""
+    """Stop the channels of a deleted calendar unless another row uses them. Whether nothing is left to stop.
+
+    A channel that is just being opened is waited for: only its answer tells how it is stopped.
+    """
     async with rt.db.transaction() as tx:
         rows = await tx.rows(
-            "UPDATE push_channels p SET state = 'retiring', stop_not_before = app_now() + interval '5 minutes'"
+            "UPDATE push_channels p SET state = 'retiring', stop_not_before = app_now() + interval '5 minutes'"  # noqa: S608 - a constant
             " FROM calendars c WHERE c.id = :id AND p.channel_key = c.channel_key AND p.state <> 'closed'"
-            " AND NOT EXISTS (SELECT FROM calendars o WHERE o.channel_key = c.channel_key AND o.id <> c.id"
-            "                   AND o.deleted_at IS NULL AND o.state = 'connected')"
-            " RETURNING p.id, p.channel_key, p.resource_id",
-            {"id": calendar_id},
+            f" AND {_UNUSED}"
+            " RETURNING p.id, p.channel_key, p.resource_id,"
+            " p.created_at > app_now() - CAST(:lost_after AS interval) AS is_fresh",
+            {"id": calendar_id, "lost_after": _LOST_AFTER},
         )
     done = True
     for row in rows:
         if row.resource_id is not None:
-            done = await _stop(rt, row.id, row.channel_key, row.resource_id) and done
+            done = await stop(rt, Stoppable(row.id, row.channel_key, row.resource_id)) and done
+        elif row.is_fresh:
+            done = False
     return done

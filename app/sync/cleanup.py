@@ -34,6 +34,7 @@ WITH old AS (
 )
 UPDATE calendars SET feed_floor = greatest(feed_floor, (SELECT max(change_seq) FROM gone))
  WHERE id = :calendar AND EXISTS (SELECT FROM gone)
+RETURNING (SELECT count(*) FROM gone)
 """
 
 _PURGE_MESSAGES = """
@@ -65,7 +66,7 @@ async def clean_up(rt: Runtime, calendar_id: UUID) -> bool:
         )
     if row is None:
         return True
-    if not await channels.leave(rt, calendar_id) and not row.is_late:
+    if not row.is_late and not await channels.leave(rt, calendar_id):
         log.info("calendar.wipe_postponed", calendar=str(calendar_id))
         return False
     async with rt.db.transaction() as tx:
@@ -80,18 +81,16 @@ async def clean_up(rt: Runtime, calendar_id: UUID) -> bool:
     return True
 
 
-async def sweep(rt: Runtime, *, most: int = 20) -> int:
-    """Clean up deleted calendars whose job was lost or has to be repeated; how many."""
+async def due(rt: Runtime, *, most: int = 20) -> list[UUID]:
+    """Deleted calendars whose job was lost or has to be repeated: `clean_up` each."""
     async with rt.db.transaction() as tx:
-        due = [row.id for row in await tx.rows(_DUE, {"most": most})]
-    for calendar_id in due:
-        await clean_up(rt, calendar_id)
-    return len(due)
+        return [row.id for row in await tx.rows(_DUE, {"most": most})]
 
 
-async def purge(rt: Runtime) -> None:
-    """Remove what is older than the retention, a batch per table and calendar."""
+async def purge(rt: Runtime) -> bool:
+    """Remove a batch per table and calendar of what is older than the retention; whether there may be more."""
     params = {"days": rt.settings.retention_days, "batch": _BATCH}
+    is_more = False
     async with rt.db.reading() as tx:
         calendars = await tx.rows(
             "SELECT DISTINCT calendar_id FROM calendar_events"
@@ -102,8 +101,10 @@ async def purge(rt: Runtime) -> None:
     for row in calendars:
         async with rt.db.transaction() as tx:
             await tx.row("SELECT id FROM calendars WHERE id = :id FOR NO KEY UPDATE", {"id": row.calendar_id})
-            await tx.execute(_PURGE_EVENTS, {"calendar": row.calendar_id, **params})
+            gone: int | None = await tx.scalar(_PURGE_EVENTS, {"calendar": row.calendar_id, **params})
+        is_more = is_more or (gone or 0) >= _BATCH
     for statement in (_PURGE_MESSAGES, _PURGE_IDEMPOTENCY_KEYS, _PURGE_CHANNELS):
         async with rt.db.transaction() as tx:
             bound = params if ":days" in statement else {"batch": _BATCH}
-            await tx.execute(statement, bound)
+            is_more = await tx.execute(statement, bound) >= _BATCH or is_more
+    return is_more

@@ -27,16 +27,17 @@ from app.errors import (
     ProviderContract,
     ProviderError,
     ProviderUnavailable,
+    RoundTooLarge,
     SyncSuperseded,
 )
 from app.grants import GrantTokens, access_for
 from app.ids import new_id
-from app.providers.base import Account, Item, RemoteCalendar, Window
+from app.providers.base import Access, Account, Item, Provider, RemoteCalendar, Window
 from app.runtime import Runtime
 from app.scheduling import Claim
-from app.sync import changes, store
+from app.sync import changes, channels, store
 from app.sync.changes import Change
-from app.sync.settle import settle
+from app.sync.settle import settle, settle_crash
 from app.telemetry import CHANGES, PARKED, RUN_SECONDS, RUNS, SYNC_LAG, log
 from app.webhooks import payloads
 from app.webhooks.outbox import NewMessage, publish
@@ -69,7 +70,8 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run came to: `idle` (not due, or not ours), `synced`, `superseded`, `failed`, `disconnected`."""
+    """What a run came to: `idle` (not due, or not ours), `synced`, `superseded`, `failed`, `disconnected`, or
+    `crashed` by a fault of ours."""
 
     result: str
     changes: int = 0
@@ -77,7 +79,7 @@ class Outcome:
 
 
 async def sync_calendar(rt: Runtime, calendar_id: UUID) -> Outcome:
-    """Bring one calendar up to date if it is due. Never raises for what a provider does."""
+    """Bring one calendar up to date if it is due. Raises only where the database cannot be asked."""
     claim = await scheduling.claim(rt, calendar_id)
     if claim is None:
         return Outcome("idle")
@@ -100,6 +102,10 @@ async def sync_calendar(rt: Runtime, calendar_id: UUID) -> Outcome:
     except asyncio.CancelledError:
         await scheduling.release(rt, claim)
         raise
+    except Exception:  # noqa: BLE001 - a run's outer edge: a fault in one calendar backs off alone
+        log.exception("sync.crashed", calendar=str(calendar_id))
+        await settle_crash(rt, claim, grant_version=tokens.version)
+        outcome = Outcome("crashed")
     RUNS.labels(claim.platform, kind, outcome.result).inc()
     RUN_SECONDS.labels(claim.platform, kind).observe(time.monotonic() - started)
     log.info(
@@ -134,10 +140,7 @@ async def _fetch(rt: Runtime, claim: Claim, tokens: GrantTokens) -> tuple[Identi
     provider = rt.providers[claim.platform]
     identity = None
     if claim.is_identity_due or claim.remote_calendar_id is None:
-        account = await provider.fetch_account(access)
-        if not _is_same_account(claim, account):
-            raise GrantRevoked("the grant belongs to another account", reason="wrong_account")
-        identity = Identity(account, await provider.fetch_calendar(access, claim.platform_uuid))
+        identity = await _identify(provider, access, claim)
     remote_id = identity.remote.id if identity else claim.remote_calendar_id
     zone = identity.remote.time_zone if identity else claim.time_zone
     if remote_id is None:
@@ -150,7 +153,7 @@ async def _fetch(rt: Runtime, claim: Claim, tokens: GrantTokens) -> tuple[Identi
             for item in page.items:
                 fetched.items[item.platform_uuid] = item
             if len(fetched.items) > MAX_ITEMS:
-                raise ProviderContract("too_large")
+                raise RoundTooLarge(f"more than {MAX_ITEMS} entries")
             fetched.cursor = page.cursor or fetched.cursor
             fetched.name = page.calendar_name or fetched.name
             fetched.time_zone = page.time_zone or fetched.time_zone
@@ -159,9 +162,18 @@ async def _fetch(rt: Runtime, claim: Claim, tokens: GrantTokens) -> tuple[Identi
     if claim.cursor is not None and claim.window is not None and not claim.is_full_due:
         try:
             return identity, await read(claim.cursor, claim.window)
-        except CursorExpired:
-            log.info("sync.cursor_expired", calendar=str(claim.calendar_id))
+        except (CursorExpired, RoundTooLarge) as exc:  # a delta tells of changes at any time, a listing of the window
+            log.info("sync.cursor_given_up", calendar=str(claim.calendar_id), code=exc.code)
     return identity, await read(None, window_from(claim.now))
+
+
+async def _identify(provider: Provider, access: Access, claim: Claim) -> Identity:
+    account = await provider.fetch_account(access)
+    if not _is_same_account(claim, account):
+        raise GrantRevoked("the grant belongs to another account", reason="wrong_account")
+    if account.subject == account.email and claim.account_subject is not None:
+        account = Account(claim.account_subject, account.email)  # a stable subject, once known, stays the key
+    return Identity(account, await provider.fetch_calendar(access, claim.platform_uuid))
 
 
 def _is_same_account(claim: Claim, account: Account) -> bool:
@@ -210,6 +222,8 @@ async def _apply(
             await tx.execute(_SEEN, {"id": claim.calendar_id, "version": grant_version})
         await _publish(rt, tx, claim, row, found, event_ids, first_seq=first_seq, updated_at=updated_at)
     channel_key = key_of(claim, identity) if identity else row.channel_key
+    if row.channel_key is not None and channel_key != row.channel_key:
+        await channels.abandon(tx, row.channel_key)
     finished = await store.finish(
         tx,
         claim,

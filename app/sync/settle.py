@@ -7,17 +7,17 @@ version that it used: a newer grant turns it into a plain re-run.
 """
 
 import random
+from contextlib import suppress
 from typing import Any
 
 import orjson
 
-from app.db import Tx
+from app.db import DATABASE_ERRORS, Tx
 from app.errors import (
     AccessLost,
     CalendarGone,
     GrantRevoked,
     OAuthAppBroken,
-    ProviderContract,
     ProviderError,
     ProviderThrottled,
     SyncSuperseded,
@@ -78,10 +78,38 @@ async def settle(rt: Runtime, claim: Claim, error: ProviderError, *, grant_versi
         return "superseded"
 
 
+async def settle_crash(rt: Runtime, claim: Claim, *, grant_version: int) -> None:
+    """A run that ended in a fault of ours (`internal_error`): the calendar backs off and shows it, like any other.
+
+    Where the database is what failed, the lease's end brings the calendar back.
+    """
+    with suppress(*DATABASE_ERRORS):
+        await _record(
+            rt,
+            claim,
+            version=grant_version,
+            code="internal_error",
+            suspect=None,
+            is_deferral=False,
+            seconds=_jittered(rt, claim),
+        )
+
+
 async def _back_off(rt: Runtime, claim: Claim, error: ProviderError, *, version: int) -> str:
-    suspect = error.code if isinstance(error, CalendarGone | AccessLost) else None
-    code = "too_large" if isinstance(error, ProviderContract) and error.detail == "too_large" else error.code
-    seconds = _wait(rt, claim, error)
+    return await _record(
+        rt,
+        claim,
+        version=version,
+        code=error.code,
+        suspect=error.code if isinstance(error, CalendarGone | AccessLost) else None,
+        is_deferral=isinstance(error, ProviderThrottled) and error.after is not None,
+        seconds=_wait(rt, claim, error),
+    )
+
+
+async def _record(
+    rt: Runtime, claim: Claim, *, version: int, code: str, suspect: str | None, is_deferral: bool, seconds: float
+) -> str:
     async with rt.db.transaction() as tx:
         row = await tx.row(
             _BACK_OFF,
@@ -91,7 +119,7 @@ async def _back_off(rt: Runtime, claim: Claim, error: ProviderError, *, version:
                 "version": version,
                 "code": code,
                 "suspect": suspect,
-                "is_deferral": isinstance(error, ProviderThrottled) and error.after is not None,
+                "is_deferral": is_deferral,
                 "seconds": seconds,
             },
         )
@@ -108,8 +136,13 @@ def _wait(rt: Runtime, claim: Claim, error: ProviderError) -> float:
         return max(0.0, error.after)
     if isinstance(error, CalendarGone | AccessLost):
         return _CONFIRM_SECONDS
-    most = min(rt.settings.retry_max_seconds, rt.settings.retry_base_seconds * 2.0 ** min(claim.failure_count, 20))
-    least = _APP_BROKEN_SECONDS if isinstance(error, OAuthAppBroken) else rt.settings.retry_base_seconds / 2
+    return _jittered(rt, claim, least=_APP_BROKEN_SECONDS if isinstance(error, OAuthAppBroken) else None)
+
+
+def _jittered(rt: Runtime, claim: Claim, *, least: float | None = None) -> float:
+    base = rt.settings.retry_base_seconds
+    most = min(rt.settings.retry_max_seconds, base * 2.0 ** min(claim.failure_count, 20))
+    least = base / 2 if least is None else least
     return random.uniform(min(least, most), max(least, most))  # noqa: S311 - spreads load, guards nothing
 
 

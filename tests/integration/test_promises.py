@@ -61,7 +61,10 @@ async def test_promise_1_change_message_and_cursor_commit_together_or_not_at_all
 
     async with actor.rt.db.transaction() as tx:
         await tx.execute("DROP TRIGGER refuse ON sync_state")
-        await tx.execute("UPDATE sync_state SET lease_until = NULL")
+        state = await tx.row("SELECT failure_code, failure_count, lease_until FROM sync_state")
+    assert state is not None
+    assert (state.failure_code, state.failure_count, state.lease_until) == ("internal_error", 1, None)
+    actor.advance(timedelta(minutes=1))
     await actor.quiesce()
     after = await stored(actor, calendar)
     assert (after[0], after[1]) == (before[0] + 1, before[1] + 1)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
 
-from app.errors import AccessLost, AccessTokenRejected, CalendarGone, GrantRevoked, ProviderContract
+from app.errors import AccessLost, AccessTokenRejected, CalendarGone, GrantRevoked, RoundTooLarge
 from app.providers.base import (
     Access,
     Account,
@@ -235,7 +235,7 @@ class _Progress:
 
     def check(self, page_token: str) -> None:
         if page_token in self._seen or len(self._seen) + 1 >= PAGE_LIMIT:
-            raise ProviderContract("the listing does not come to an end")
+            raise RoundTooLarge("the listing does not come to an end")
         self._seen.add(page_token)
 
 

@@ -34,7 +34,8 @@ from app.providers.base import (
 from app.providers.google.times import Moment, Unreadable, known_zone, moment
 
 _ID_LIMIT = 1024
-"""Characters of an event's id ("Events" resource: 5 to 1024)."""
+"""Bytes of an identifier: an event's id has 5 to 1024 characters of ASCII ("Events" resource), and what stands in an
+index must fit into a page of it. A UID comes from whoever sent the invitation."""
 
 _STATUSES: Final[Mapping[str, EventStatus]] = {"confirmed": "confirmed", "tentative": "tentative"}
 _RESPONSES: Final[Mapping[str, ResponseStatus]] = {
@@ -84,7 +85,7 @@ def map_item(item: object, *, time_zone: str | None) -> Item:
     if not isinstance(item, dict):
         return _park(None, "not_an_object", raw)
     event_id = item.get("id")
-    if not isinstance(event_id, str) or not event_id or len(event_id) > _ID_LIMIT or not is_storable(event_id):
+    if not isinstance(event_id, str) or not event_id or not is_storable(event_id) or _is_too_long(event_id):
         return _park(None, "id_missing" if event_id is None else "id_invalid", raw)
     if item.get("status") == "cancelled":
         # The rest may be missing, and no longer counts (guide "Synchronize resources efficiently").
@@ -111,7 +112,7 @@ def is_storable(text: str) -> bool:
 def _event(event_id: str, item: dict[str, Any], *, raw: str | None, time_zone: str | None) -> RemoteEvent:
     zone = time_zone or "UTC"
     start, end = _span(item, zone)
-    series_id = _text(item, "recurringEventId")
+    series_id = _identifier(item, "recurringEventId")
     original = item.get("originalStartTime")
     original = None if original is None else moment(original, zone=zone, what="original_start")
     moved = original is not None and (original.at != start.at or (original.day is None) != (start.day is None))
@@ -121,7 +122,7 @@ def _event(event_id: str, item: dict[str, Any], *, raw: str | None, time_zone: s
     best = candidates[0] if candidates else None
     return RemoteEvent(
         platform_uuid=event_id,
-        ical_uid=_text(item, "iCalUID"),
+        ical_uid=_identifier(item, "iCalUID"),
         name=_text(item, "summary"),
         description=description,
         location=location,
@@ -167,6 +168,17 @@ def _text(fields: dict[str, Any], key: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise Unreadable("field_invalid")
+
+
+def _identifier(fields: dict[str, Any], key: str) -> str | None:
+    value = _text(fields, key)
+    if value is not None and _is_too_long(value):
+        raise Unreadable("identifier_too_long")
+    return value
+
+
+def _is_too_long(identifier: str) -> bool:
+    return len(identifier) * 4 > _ID_LIMIT and len(identifier.encode(errors="surrogatepass")) > _ID_LIMIT
 
 
 def _status(value: object) -> EventStatus:

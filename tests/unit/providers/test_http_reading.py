@@ -11,12 +11,12 @@ DATE = "Fri, 20 Mar 2026 10:00:00 GMT"
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
-        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "0"}, None),
         ({"retry-after": " 120 "}, 120.0),
         ({"retry-after": "Fri, 20 Mar 2026 10:02:00 GMT", "date": DATE}, 120.0),
-        ({"retry-after": "Fri, 20 Mar 2026 09:00:00 GMT", "date": DATE}, 0.0),
+        ({"retry-after": "Fri, 20 Mar 2026 09:00:00 GMT", "date": DATE}, None),
         ({"retry-after": "Fri, 20 Mar 2026 10:02:00 -0000", "date": DATE}, 120.0),
-        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, None),
         ({"retry-after": "9" * 400}, LONGEST_DEFERRAL),
         ({"retry-after": "Fri, 20 Mar 2099 10:00:00 GMT", "date": DATE}, LONGEST_DEFERRAL),
         ({"retry-after": "Fri, 20 Mar 2099 10:00:00 GMT", "date": "today"}, LONGEST_DEFERRAL),
