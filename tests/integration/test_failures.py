@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from sandbox.model import EventDraft
 from tests.harness import Actor
+from workers.jobs import run_sync
 
 QUIET = [
     pytest.param("rate_limited", "events.list", {}, id="the recorded 403 PERMISSION_DENIED quota answer"),
@@ -181,6 +182,8 @@ POISON = [
     pytest.param({"raw_extra": {"start": {"dateTime": "0001-01-01T00:00:00Z"}}}, id="absurd date"),
     pytest.param({"raw_omit": ("end",)}, id="no end"),
     pytest.param({"raw_extra": {"attendees": "everybody"}}, id="wrong type"),
+    pytest.param({"raw_extra": {"iCalUID": "x" * 6_000}}, id="long uid"),
+    pytest.param({"raw_extra": {"recurringEventId": "ü" * 600}}, id="long series id"),
 ]
 
 
@@ -229,3 +232,20 @@ async def test_a_lone_surrogate_costs_one_item(actor: Actor) -> None:
     await actor.quiesce()
     assert len(await actor.events(calendar)) == 2
     assert len(await parked(actor)) == 1
+
+
+async def test_at_once_is_no_advice_after_a_refusal(actor: Actor) -> None:
+    """`Retry-After: 0` would make a loop that uses up the user's quota during an outage."""
+    calendar = await actor.connected()
+    actor.sandbox.faults.add("unavailable", "events.list", retry_after=0, times=None)
+    await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
+    outcomes = [await run_sync(actor.rt, calendar.key) for _ in range(5)]
+    assert outcomes == ["failed", *["idle"] * 4]
+
+
+async def test_an_endless_delta_is_given_up_for_a_listing(actor: Actor) -> None:
+    calendar = await actor.connected()
+    actor.add_event(calendar, "Seen")
+    actor.sandbox.faults.add("empty_page", "events.list", times=2)  # the same page token for the second time
+    await actor.quiesce()
+    assert [event["name"] for event in await actor.events(calendar)] == ["Seen"]

@@ -16,11 +16,11 @@ def elsewhere(run: Coroutine[Any, Any, str]) -> asyncio.Task[str]:
     return asyncio.create_task(run, context=Context())
 
 
-async def until_it_waits(tx: Tx) -> None:
-    """Until another session waits for a lock."""
+async def until_it_waits(tx: Tx, *, sessions: int = 1) -> None:
+    """Until so many other sessions wait for a lock."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with asyncio.timeout(10):
-        while not await tx.scalar(query):
+        while await tx.scalar(query) < sessions:
             await tx.row("SELECT pg_stat_clear_snapshot()")
             await asyncio.sleep(0.01)
 
