@@ -9,33 +9,24 @@ its original start, so one that was merely renamed does not. And `attendeesOmitt
 the port has no place for it, `raw` keeps it (we never ask for a cut, by `maxAttendees`).
 """
 
-import hashlib
-import json
-import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
-
-import orjson
 
 from app.errors import ProviderContract
 from app.meetings import UNKNOWN, find
 from app.providers.base import (
-    RAW_LIMIT,
     Attendee,
     ChangePage,
     EventStatus,
     Item,
-    Parked,
     Person,
     RemoteEvent,
     ResponseStatus,
     Tombstone,
 )
-from app.providers.google.times import Moment, Unreadable, known_zone, moment
-
-_ID_LIMIT = 1024
-"""Bytes of an identifier: an event's id has 5 to 1024 characters of ASCII ("Events" resource), and what stands in an
-index must fit into a page of it. A UID comes from whoever sent the invitation."""
+from app.providers.google.times import Moment, moment
+from app.providers.items import Unreadable, dump, identifier, is_storable, is_too_long, park, text
+from app.providers.zones import known_zone
 
 _STATUSES: Final[Mapping[str, EventStatus]] = {"confirmed": "confirmed", "tentative": "tentative"}
 _RESPONSES: Final[Mapping[str, ResponseStatus]] = {
@@ -44,8 +35,6 @@ _RESPONSES: Final[Mapping[str, ResponseStatus]] = {
     "tentative": "tentative",
     "accepted": "accepted",
 }
-# An escaped NUL in JSON text: the backslash before its `u` is not itself escaped.
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Page(NamedTuple):
@@ -81,49 +70,38 @@ def map_page(page: object, *, time_zone: str | None) -> Page:
 
 def map_item(item: object, *, time_zone: str | None) -> Item:
     """One entry of `items`. `time_zone` is the calendar's known zone: where dates begin and end (None: UTC)."""
-    raw, flaw = _dump(item)
+    raw, flaw = dump(item)
     if not isinstance(item, dict):
-        return _park(None, "not_an_object", raw)
+        return park(None, "not_an_object", raw)
     event_id = item.get("id")
-    if not isinstance(event_id, str) or not event_id or not is_storable(event_id) or _is_too_long(event_id):
-        return _park(None, "id_missing" if event_id is None else "id_invalid", raw)
+    if not isinstance(event_id, str) or not event_id or not is_storable(event_id) or is_too_long(event_id):
+        return park(None, "id_missing" if event_id is None else "id_invalid", raw)
     if item.get("status") == "cancelled":
         # The rest may be missing, and no longer counts (guide "Synchronize resources efficiently").
         return Tombstone(event_id)
     if flaw is not None:
-        return _park(event_id, flaw, raw)
+        return park(event_id, flaw, raw)
     try:
         return _event(event_id, item, raw=raw, time_zone=time_zone)
     except Unreadable as exc:
-        return _park(event_id, exc.reason, raw)
-
-
-def is_storable(text: str) -> bool:
-    """Whether PostgreSQL can hold it: no NUL, no lone surrogate."""
-    if "\0" in text:
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        return park(event_id, exc.reason, raw)
 
 
 def _event(event_id: str, item: dict[str, Any], *, raw: str | None, time_zone: str | None) -> RemoteEvent:
     zone = time_zone or "UTC"
     start, end = _span(item, zone)
-    series_id = _identifier(item, "recurringEventId")
+    series_id = identifier(item, "recurringEventId")
     original = item.get("originalStartTime")
     original = None if original is None else moment(original, zone=zone, what="original_start")
     moved = original is not None and (original.at != start.at or (original.day is None) != (start.day is None))
     attendees, own_response = _attendees(item.get("attendees"))
-    location, description = _text(item, "location"), _text(item, "description")
+    location, description = text(item, "location"), text(item, "description")
     candidates = find(structured=_conference_links(item), location=location, description=description)
     best = candidates[0] if candidates else None
     return RemoteEvent(
         platform_uuid=event_id,
-        ical_uid=_identifier(item, "iCalUID"),
-        name=_text(item, "summary"),
+        ical_uid=identifier(item, "iCalUID"),
+        name=text(item, "summary"),
         description=description,
         location=location,
         start_time=start.at,
@@ -133,9 +111,9 @@ def _event(event_id: str, item: dict[str, Any], *, raw: str | None, time_zone: s
         end_date=end.day,
         time_zone=start.zone or time_zone,
         status=_status(item.get("status")),
-        visibility=_text(item, "visibility") or "default",
-        transparency=_text(item, "transparency") or "opaque",
-        event_type=_text(item, "eventType") or "default",
+        visibility=text(item, "visibility") or "default",
+        transparency=text(item, "transparency") or "opaque",
+        event_type=text(item, "eventType") or "default",
         organizer=_person(item.get("organizer")),
         creator=_person(item.get("creator")),
         attendees=attendees,
@@ -146,7 +124,7 @@ def _event(event_id: str, item: dict[str, Any], *, raw: str | None, time_zone: s
         meeting_url=best.url if best else None,
         meeting_platform=best.platform if best and best.platform != UNKNOWN else None,
         meeting_candidates=candidates,
-        html_link=_text(item, "htmlLink"),
+        html_link=text(item, "htmlLink"),
         raw=raw,
     )
 
@@ -163,24 +141,6 @@ def _span(item: dict[str, Any], zone: str) -> tuple[Moment, Moment]:
     return start, end
 
 
-def _text(fields: dict[str, Any], key: str) -> str | None:
-    value = fields.get(key)
-    if value is None or isinstance(value, str):
-        return value
-    raise Unreadable("field_invalid")
-
-
-def _identifier(fields: dict[str, Any], key: str) -> str | None:
-    value = _text(fields, key)
-    if value is not None and _is_too_long(value):
-        raise Unreadable("identifier_too_long")
-    return value
-
-
-def _is_too_long(identifier: str) -> bool:
-    return len(identifier) * 4 > _ID_LIMIT and len(identifier.encode(errors="surrogatepass")) > _ID_LIMIT
-
-
 def _status(value: object) -> EventStatus:
     status = "confirmed" if value is None else _STATUSES.get(value) if isinstance(value, str) else None
     if status is None:
@@ -193,7 +153,7 @@ def _person(value: object) -> Person | None:
         return None
     if not isinstance(value, dict):
         raise Unreadable("field_invalid")
-    return Person(_text(value, "email"), _text(value, "displayName"), value.get("self") is True)
+    return Person(text(value, "email"), text(value, "displayName"), value.get("self") is True)
 
 
 def _attendees(value: object) -> tuple[tuple[Attendee, ...], ResponseStatus | None]:
@@ -209,14 +169,14 @@ def _attendees(value: object) -> tuple[tuple[Attendee, ...], ResponseStatus | No
 def _attendee(value: object) -> Attendee:
     if not isinstance(value, dict):
         raise Unreadable("field_invalid")
-    answer = _text(value, "responseStatus")
+    answer = text(value, "responseStatus")
     response = "needs_action" if answer is None else _RESPONSES.get(answer)  # no answer recorded is no answer given
     if response is None:
         raise Unreadable("field_invalid")
     get = value.get
     return Attendee(
-        _text(value, "email"),
-        _text(value, "displayName"),
+        text(value, "email"),
+        text(value, "displayName"),
         response,
         get("optional") is True,
         get("organizer") is True,
@@ -239,9 +199,9 @@ def _conference_links(item: dict[str, Any]) -> list[tuple[str, str]]:
         links += (
             ("conference_data", entry["uri"])
             for entry in (entries if isinstance(entries, list) else ())
-            if isinstance(entry, dict) and entry.get("entryPointType") == "video" and _text(entry, "uri")
+            if isinstance(entry, dict) and entry.get("entryPointType") == "video" and text(entry, "uri")
         )
-    hangout = _text(item, "hangoutLink")
+    hangout = text(item, "hangoutLink")
     if hangout:
         links.append(("hangout_link", hangout))
     return links
@@ -251,37 +211,3 @@ def _is_pending(conference: dict[str, Any]) -> bool:
     request = conference.get("createRequest")
     status = request.get("status") if isinstance(request, dict) else None
     return isinstance(status, dict) and status.get("statusCode") == "pending"
-
-
-def _dump(item: object) -> tuple[str | None, str | None]:
-    """The item's JSON (None over RAW_LIMIT), and why PostgreSQL could not hold the texts in it."""
-    try:
-        data = orjson.dumps(item)
-    except TypeError:
-        return _dump_odd(item)
-    # Looking through the JSON once is cheaper than looking into each text.
-    flaw = "nul_character" if b"\\u0000" in data and _NUL.search(data) else None
-    return data.decode() if len(data) <= RAW_LIMIT else None, flaw
-
-
-def _dump_odd(item: object) -> tuple[str | None, str | None]:
-    """What orjson refuses: lone surrogates, integers over 64 bits (harmless), nesting beyond reason."""
-    flaw = None
-    try:
-        text = json.dumps(item, ensure_ascii=False, separators=(",", ":"))
-        if not is_storable(text):
-            flaw = "lone_surrogate"
-            text = json.dumps(item, separators=(",", ":"))
-    except (RecursionError, ValueError):
-        return None, "nested_too_deeply"
-    data = text.encode()
-    if flaw is None and _NUL.search(data):
-        flaw = "nul_character"
-    return text if len(data) <= RAW_LIMIT else None, flaw
-
-
-def _park(event_id: str | None, reason: str, raw: str | None) -> Parked:
-    """Without an id of its own an item is kept under one made from its content: the same one each time it comes."""
-    if event_id is None:
-        event_id = f"parked:{hashlib.sha256((raw or reason).encode()).hexdigest()[:32]}"
-    return Parked(event_id, reason, raw)

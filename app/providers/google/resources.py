@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from app.errors import GrantRevoked, ProviderContract
 from app.providers.base import Account, Channel, Notification, RemoteCalendar, TokenAnswer
-from app.providers.google.mapping import is_storable
-from app.providers.google.times import known_zone
+from app.providers.items import is_storable
+from app.providers.zones import known_zone
 
 _SCOPE = "https://www.googleapis.com/auth/"
 _READING_SCOPES = frozenset(
