@@ -204,6 +204,16 @@ class ChannelRefused(ProviderError):
         self.permanent = permanent
 
 
+class ChannelExists(ProviderError):
+    """The provider holds channels for this calendar and our address already: `resource_ids`."""
+
+    code, title = "channel_exists", "The provider pushes changes of this calendar already"
+
+    def __init__(self, detail: str = "", *, resource_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(detail)
+        self.resource_ids = resource_ids
+
+
 class ProviderContract(ProviderError):
     """An answer that cannot be read as the provider documents it."""
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from app import scheduling
 from app.crypto import hash_secret, same
-from app.db import DATABASE_ERRORS, Tx
+from app.db import DATABASE_ERRORS, Row, Tx
 from app.errors import ProviderAway
 from app.providers.base import Notification
 from app.runtime import Runtime
@@ -35,6 +35,10 @@ UPDATE push_channels SET resource_id = v.resource_id
 """
 
 
+_ENDED = "UPDATE push_channels SET state = 'closed' WHERE id = ANY(:ids)"
+_RENEW_NOW = "UPDATE push_channels SET renew_at = app_now() WHERE id = ANY(:ids) AND state = 'active'"
+
+
 class Inbox:
     """Takes notifications of one process."""
 
@@ -44,7 +48,7 @@ class Inbox:
         self._writer: asyncio.Task[None] | None = None
 
     async def accept(self, notification: Notification) -> str:
-        """Make it durable: `accepted`, or why nothing was to be done (`created`, `unknown`, `forged`).
+        """Make it durable: `accepted`, its kind where that is another, or `unknown`, `forged`.
 
         ProviderAway where that takes longer than a second: the provider comes again.
         """
@@ -87,25 +91,33 @@ async def _judge(rt: Runtime, tx: Tx, turn: Sequence[Notification]) -> list[str]
     rows = await tx.rows(_CHANNELS, {"ids": [i for i in ids if i is not None], "lock_timeout": lock_timeout})
     channels = {row.id: row for row in rows}
     outcomes: list[str] = []
-    keys: set[bytes] = set()
-    learned: dict[UUID, str] = {}
+    believed: list[tuple[Row, Notification]] = []
     for notification, channel_id in zip(turn, ids, strict=True):
         channel = channels.get(channel_id)
-        if channel is None or channel_id is None:
+        if channel is None:
             outcomes.append("unknown")
         elif not same(channel.token_hash, hash_secret(notification.token)):
             outcomes.append("forged")
         else:
-            if channel.resource_id is None and notification.resource_id is not None:
-                learned[channel_id] = notification.resource_id
-            outcomes.append("created" if notification.kind == "created" else "accepted")
-            if notification.kind != "created":
-                keys.add(channel.channel_key)
+            outcomes.append("accepted" if notification.kind == "changed" else notification.kind)
+            believed.append((channel, notification))
+    await _note(tx, believed)
+    for is_full, kinds in ((False, {"changed"}), (True, {"missed", "removed"})):
+        keys = {channel.channel_key for channel, notification in believed if notification.kind in kinds}
+        if keys:
+            await scheduling.request_served(rt, tx, sorted(keys), is_full=is_full)
+    return outcomes
+
+
+async def _note(tx: Tx, believed: Sequence[tuple[Row, Notification]]) -> None:
+    """What notifications say about their channels."""
+    learned = {c.id: n.resource_id for c, n in believed if c.resource_id is None and n.resource_id is not None}
     if learned:
         await tx.execute(_LEARN, {"ids": list(learned), "resources": list(learned.values())})
-    if keys:
-        await scheduling.request_served(rt, tx, sorted(keys))
-    return outcomes
+    for kind, statement in (("removed", _ENDED), ("expiring", _RENEW_NOW)):
+        ids = [channel.id for channel, notification in believed if notification.kind == kind]
+        if ids:
+            await tx.execute(statement, {"ids": ids})
 
 
 def _channel_id(notification: Notification) -> UUID | None:

@@ -19,6 +19,7 @@ from app.providers.base import Platform, Provider
 from app.providers.google.client import GoogleCalendar
 from app.providers.http import ProviderHttp
 from app.providers.limits import Limits
+from app.providers.microsoft.client import MicrosoftCalendar
 from app.queue import Queue
 from app.settings import Settings
 
@@ -80,7 +81,10 @@ async def open_runtime(
             db=db,
             cipher=Cipher(settings.secret_keys),
             queue=queue,
-            providers={"google": GoogleCalendar(http, settings)},
+            providers={
+                "google": GoogleCalendar(http, settings),
+                "microsoft": MicrosoftCalendar(http, settings, now=clock.now),
+            },
             egress=egress,
         )
     finally:

@@ -136,9 +136,9 @@ async def request_syncs(
     return await _request(rt, tx, _BY_ID, params)
 
 
-async def request_served(rt: Runtime, tx: Tx, channel_keys: Sequence[bytes]) -> None:
+async def request_served(rt: Runtime, tx: Tx, channel_keys: Sequence[bytes], *, is_full: bool = False) -> None:
     """Ask for a sync of every connected calendar that these push channels serve: a notification came."""
-    params = {"keys": list(channel_keys), "is_full": False, "is_priority": False, "is_push": True}
+    params = {"keys": list(channel_keys), "is_full": is_full, "is_priority": False, "is_push": True}
     await _request(rt, tx, _BY_CHANNEL, params)
 
 

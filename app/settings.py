@@ -31,6 +31,10 @@ class Settings(BaseSettings):
     google_api_url: str = "https://www.googleapis.com"
     google_token_url: str = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address, not a secret
     google_authorize_url: str = "https://accounts.google.com/o/oauth2/v2/auth"
+    microsoft_graph_url: str = "https://graph.microsoft.com"
+    microsoft_login_url: str = "https://login.microsoftonline.com"
+    microsoft_tenant: str = Field(default="common", pattern=r"^[A-Za-z0-9.-]{1,253}$")
+    """Whose accounts may connect: `common` (all), `organizations`, `consumers`, or one tenant's id or domain."""
 
     sync_quiet_seconds: float = Field(default=1.0, ge=0)
     sync_max_wait_seconds: float = Field(default=5.0, ge=0)
@@ -47,6 +51,10 @@ class Settings(BaseSettings):
     provider_timeout_seconds: float = Field(default=30.0, gt=0)
     google_user_quota_per_minute: int = Field(default=550, ge=1)
     google_app_quota_per_minute: int = Field(default=9_000, ge=1)
+    microsoft_mailbox_quota_per_minute: int = Field(default=900, ge=1)
+    """Microsoft allows 10,000 in ten minutes."""
+    microsoft_app_quota_per_minute: int = Field(default=600_000, ge=1)
+    """Microsoft allows 130,000 in ten seconds."""
 
     egress_allow: Annotated[tuple[Network, ...], NoDecode] = ()
     """CIDRs that webhooks may reach although they are private."""
@@ -89,7 +97,7 @@ class Settings(BaseSettings):
     def _numbers(cls, value: object) -> object:
         return tuple(v.strip() for v in value.split(",") if v.strip()) if isinstance(value, str) else value
 
-    @field_validator("public_url", "google_api_url", mode="after")
+    @field_validator("public_url", "google_api_url", "microsoft_graph_url", "microsoft_login_url", mode="after")
     @classmethod
     def _no_trailing_slash(cls, value: str | None) -> str | None:
         return value.rstrip("/") if value else None

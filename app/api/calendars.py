@@ -48,7 +48,7 @@ _ORDER = Order("c.created_at", "c.id", is_descending=True)
 class CalendarCredentials(Input):
     """Access to one of your users' accounts at the provider."""
 
-    platform: Literal["google"] = Field(description="The provider")
+    platform: Platform = Field(description="The provider")
     client_id: Name = Field(description="Your OAuth app's client id")
     client_secret: Secret = Field(description="Your OAuth app's secret. Never shown again")
     refresh_token: Secret = Field(description="The user's grant. Never shown again")

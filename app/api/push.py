@@ -1,12 +1,15 @@
 """Inbound notifications. 2xx only once the request for a sync is durable; strangers learn nothing."""
 
+import asyncio
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.deps import Rt
 from app.api.operations import only, problems
-from app.errors import ProviderAway
+from app.errors import Malformed, ProviderContract, TooLarge
 from app.notifications import Inbox
+from app.providers.base import Platform
 from app.runtime import Runtime
 from app.telemetry import PUSHES
 
@@ -23,16 +26,72 @@ router = APIRouter(tags=["Providers"])
 )
 async def push_google(request: Request, rt: Rt) -> Response:
     """For Google only. It carries no data and its body is not read; the channel's secret says whether it counts."""
-    notification = rt.providers["google"].parse_notification(request.headers)
-    outcome = "unreadable"
-    if notification is not None:
-        try:
-            outcome = await inbox(request, rt).accept(notification)
-        except ProviderAway:
-            PUSHES.labels("google", "not_durable").inc()
-            raise
-    PUSHES.labels("google", outcome).inc()
+    await _accept(request, rt, "google", b"")
     return Response()
+
+
+@router.post(
+    "/push/microsoft",
+    summary="Notification of Microsoft Graph",
+    status_code=202,
+    responses=only(problems("provider_unavailable", "malformed", "too_large"), 400, 413, 500, 503)
+    | {
+        200: {
+            "description": "The validation token that came along: Graph asks whether this address is ours",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        202: {"description": "Noted, or of no concern: the answer does not tell which"},
+    },
+    response_class=Response,
+    openapi_extra={"security": []},
+)
+async def push_microsoft(request: Request, rt: Rt) -> Response:
+    """For Microsoft Graph only: notifications, lifecycle notifications, and the handshake before a subscription.
+
+    Each notification of a batch counts by its own secret (`clientState`). The handshake needs neither database nor
+    Redis, and its token goes back as text, whatever it says.
+    """
+    token = request.query_params.get("validationToken")
+    if token is not None:
+        if len(token) > _TOKEN_LIMIT:
+            raise Malformed("the validation token is too long")
+        return Response(token, media_type="text/plain", headers=_NEVER_HTML)
+    body = await _read(request)
+    await _accept(request, rt, "microsoft", body)
+    return Response(status_code=202)
+
+
+_TOKEN_LIMIT = 2_048
+_BODY_LIMIT = 1024 * 1024
+_NEVER_HTML = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
+
+
+async def _read(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _BODY_LIMIT:
+            raise TooLarge
+    return bytes(body)
+
+
+async def _accept(request: Request, rt: Runtime, platform: Platform, body: bytes) -> None:
+    """Make every notification durable, each judged by itself. ProviderAway where one is not: all come again."""
+    try:
+        notifications = rt.providers[platform].parse_notifications(request.headers, body)
+    except ProviderContract as exc:
+        PUSHES.labels(platform, "unreadable").inc()
+        raise Malformed(exc.detail) from exc
+    if not notifications:
+        PUSHES.labels(platform, "unreadable").inc()
+        return
+    accepting = [inbox(request, rt).accept(notification) for notification in notifications]
+    outcomes = await asyncio.gather(*accepting, return_exceptions=True)
+    for outcome in outcomes:
+        PUSHES.labels(platform, outcome if isinstance(outcome, str) else "not_durable").inc()
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 def inbox(request: Request, rt: Runtime) -> Inbox:

@@ -4,7 +4,7 @@ Pure: no I/O library is imported here. A provider maps its JSON to these values 
 `dict[str, Any]` never leaves it. Times are aware UTC instants, dates belong to all-day events, zones are IANA names.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal, Protocol
@@ -115,6 +115,15 @@ class ChangePage:
     cursor: str | None
     calendar_name: str | None = None
     time_zone: str | None = None
+    starts_listing: bool = False
+    """From this page on the round lists the whole window: what came before is void, and absence counts."""
+
+
+Stored = Literal["single", "occurrence", "series"]
+"""What an id names among the live rows inside the window: an event of its own, one of a series, or their series."""
+
+Known = Callable[[Collection[str]], Awaitable[Mapping[str, Stored]]]
+"""Asks what is stored of these ids; what is not among them is not in the answer. Never called with a row locked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +200,11 @@ class Channel:
     expires_at: datetime
 
 
+NotificationKind = Literal["created", "changed", "missed", "expiring", "removed"]
+"""`created` announces the channel itself; `changed` asks for a sync; `missed`: pushes were lost, look at everything;
+`expiring`: renew the channel now; `removed`: the provider has ended it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Notification:
     """One inbound push, parsed but not yet believed: `token` must match the channel's."""
@@ -198,14 +212,15 @@ class Notification:
     channel_id: str
     token: str
     resource_id: str | None
-    kind: Literal["created", "changed"]
-    """`created` announces the channel itself; `changed` asks for a sync."""
+    kind: NotificationKind
 
 
 class Provider(Protocol):
     """Five verbs on a calendar, three on a grant. Every method raises the ProviderError family and nothing else."""
 
     platform: Platform
+    renews_in_place: bool
+    """Whether a channel can be given a longer life; else it is replaced by another, with overlap."""
 
     async def refresh(self, app: AppCredentials, refresh_token: str) -> TokenAnswer:
         """A new access token. GrantRevoked is about the user, OAuthAppBroken about the app."""
@@ -231,22 +246,33 @@ class Provider(Protocol):
         cursor: str | None,
         window: Window,
         time_zone: str | None,
+        owner: str | None,
+        known: Known,
     ) -> AsyncIterator[ChangePage]:
         """A round: without a cursor the window's listing, with one everything since, wherever it lies in time.
 
-        `time_zone` is the calendar's as last known, for all-day events; a page's own zone goes before it.
-        CursorExpired can come at any page; what was read until then must be thrown away.
+        `time_zone` is the calendar's as last known, for all-day events; a page's own zone goes before it. `owner` is
+        the account's address, for `self`. CursorExpired can come at any page; what was read until then must be thrown
+        away. A provider whose increments do not tell everything lists the window instead (`starts_listing`).
         """
         ...
 
     async def open_channel(self, access: Access, remote_calendar_id: str, request: ChannelRequest) -> Channel:
-        """Ask for pushes. ChannelRefused where this calendar, or our address, cannot have them."""
+        """Ask for pushes. ChannelRefused where this calendar, or our address, cannot have them; ChannelExists where
+        the provider holds one for this calendar and our address already."""
+        ...
+
+    async def renew_channel(self, access: Access, resource_id: str, *, lives_for: float) -> Channel | None:
+        """Give a channel so many seconds more; None where it is gone. Only where `renews_in_place`."""
         ...
 
     async def close_channel(self, access: Access, channel_id: str, resource_id: str) -> None:
         """Stop pushes; a channel that is already gone is a success."""
         ...
 
-    def parse_notification(self, headers: Mapping[str, str]) -> Notification | None:
-        """Read an inbound push (header names in lower case); None where it is none."""
+    def parse_notifications(self, headers: Mapping[str, str], body: bytes) -> Sequence[Notification]:
+        """Read an inbound push (header names in lower case): what it carries, without what is none of ours.
+
+        ProviderContract where it cannot be read at all.
+        """
         ...

@@ -64,7 +64,8 @@ class Call:
     operation: str
     url: str
     classify: Classify
-    method: Literal["GET", "POST"] = "GET"
+    method: Literal["GET", "POST", "PATCH", "DELETE"] = "GET"
+    headers: tuple[tuple[str, str], ...] = ()
     params: tuple[tuple[str, str], ...] = ()
     payload: Mapping[str, object] | None = None
     """Sent as JSON."""
@@ -109,7 +110,10 @@ class ProviderHttp:
     async def _limited(self, access: Access, call: Call, *, token: str) -> object:
         await self._limits.acquire(platform=call.platform, client_id=access.client_id, user_key=access.user_key)
         try:
-            return await self._counted(call, {"authorization": f"Bearer {token}"})
+            async with self._limits.slot(
+                platform=call.platform, client_id=access.client_id, user_key=access.user_key, seconds=self._deadline
+            ):
+                return await self._counted(call, {"authorization": f"Bearer {token}"})
         except ProviderThrottled as exc:
             if exc.after is not None:
                 await self._limits.defer(
@@ -141,7 +145,7 @@ class ProviderHttp:
             params=call.params or None,
             json=call.payload,
             data=call.form,
-            headers=_HEADERS | headers,
+            headers=[*_HEADERS.items(), *call.headers, *headers.items()],
         )
         try:
             async with asyncio.timeout(self._deadline):

@@ -8,7 +8,10 @@ address stands in Redis.
 import asyncio
 import hashlib
 import random
+import secrets
 import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -28,6 +31,9 @@ REDIS_PATIENCE = 0.5
 """Seconds that a request waits for Redis."""
 REDIS_PAUSE = 5.0
 """Seconds in which Redis is not asked again after it failed."""
+
+CONCURRENT: Final[Mapping[Platform, int]] = {"microsoft": 4}
+"""Requests of one app for one user that a provider works on at once."""
 
 _BURST_SECONDS = 5.0
 """A quiet user may send this many seconds' worth at once: with 11/12 of the provider's limit as the rate, the worst
@@ -62,6 +68,18 @@ return {wait, slowest, 1}
 # Keeps the longer of two deferrals. KEYS deferral. ARGV ms.
 _DEFER = """
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]) end
+return 1
+"""
+
+# At most so many requests of one mailbox under way, over all workers; a worker that died gives its place back by time.
+# KEYS places. ARGV most, this request, ms that it may take. Answers 1 where there was a place.
+_TAKE = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end
+redis.call('ZADD', KEYS[1], now + tonumber(ARGV[3]), ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
 """
 
@@ -132,6 +150,57 @@ def _forget_past(moments: dict[str, float], now: float) -> None:
             del moments[key]
 
 
+class Places:
+    """How many requests of one mailbox are under way, over all workers; one per worker while Redis is away."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._take = redis.register_script(_TAKE)
+        self._alone: dict[str, int] = {}
+        self._away_until = 0.0
+
+    @asynccontextmanager
+    async def take(self, key: str, *, most: int, seconds: float) -> AsyncIterator[None]:
+        """Hold a place while the block runs. ProviderThrottled where none came free within LONGEST_WAIT."""
+        name = secrets.token_hex(8)
+        patience = time.monotonic() + LONGEST_WAIT
+        while (is_shared := await self._try(key, name, most=most, seconds=seconds)) is None:
+            if time.monotonic() > patience:
+                after = random.uniform(0.5, 2.0)  # noqa: S311 - no secret
+                raise ProviderThrottled("the mailbox has as many requests under way as it may", after=after)
+            await asyncio.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - no secret
+        try:
+            yield
+        finally:
+            await self._give_back(key, name, is_shared=is_shared)
+
+    async def _try(self, key: str, name: str, *, most: int, seconds: float) -> bool | None:
+        """Whether the place is Redis's or this process's own; None where there is none."""
+        if time.monotonic() >= self._away_until:
+            try:
+                async with asyncio.timeout(REDIS_PATIENCE):
+                    is_mine = await self._take(keys=[key], args=[most, name, int((seconds + REDIS_PAUSE) * 1000)])
+            except (RedisError, OSError):
+                REDIS_FAILURES.labels("places").inc()
+                self._away_until = time.monotonic() + REDIS_PAUSE
+            else:
+                return True if is_mine else None
+        if self._alone.get(key, 0):
+            return None
+        self._alone[key] = 1
+        return False
+
+    async def _give_back(self, key: str, name: str, *, is_shared: bool) -> None:
+        if not is_shared:
+            self._alone.pop(key, None)
+            return
+        try:
+            async with asyncio.timeout(REDIS_PATIENCE):
+                await self._redis.zrem(key, name)
+        except (RedisError, OSError):  # it comes back by time
+            REDIS_FAILURES.labels("places").inc()
+
+
 class Limits:
     """The quota of every user and every OAuth app, shared by all workers."""
 
@@ -140,8 +209,13 @@ class Limits:
             "google": (
                 _Rate.per_minute(settings.google_user_quota_per_minute),
                 _Rate.per_minute(settings.google_app_quota_per_minute),
-            )
+            ),
+            "microsoft": (
+                _Rate.per_minute(settings.microsoft_mailbox_quota_per_minute),
+                _Rate.per_minute(settings.microsoft_app_quota_per_minute),
+            ),
         }
+        self._places = Places(redis)
         self._acquire = redis.register_script(_ACQUIRE)
         self._defer = redis.register_script(_DEFER)
         self._local = _LocalLimiter()
@@ -166,6 +240,20 @@ class Limits:
             raise ProviderThrottled("our own quota is used up", after=after, scope=verdict.scope)
         if verdict.wait > 0:
             await asyncio.sleep(verdict.wait)
+
+    @asynccontextmanager
+    async def slot(self, *, platform: Platform, client_id: str, user_key: str, seconds: float) -> AsyncIterator[None]:
+        """Hold one of the user's places while a request is under way; `seconds` is the longest it may take.
+
+        Only Microsoft counts requests that run at once ("Throttling limits", Outlook: 4 per app and mailbox).
+        ProviderThrottled where no place came free within LONGEST_WAIT.
+        """
+        most = CONCURRENT.get(platform)
+        if most is None:
+            yield
+            return
+        async with self._places.take(_key("places", platform, client_id, user_key), most=most, seconds=seconds):
+            yield
 
     async def defer(self, *, platform: Platform, client_id: str, user_key: str, scope: Scope, seconds: float) -> None:
         """Hold back every request of this user, or of this app, for `seconds`, in all workers."""
@@ -212,7 +300,7 @@ def _keys(platform: Platform, client_id: str, user_key: str) -> tuple[str, str]:
     return _key("user", platform, client_id, user_key), _key("app", platform, client_id)
 
 
-def _key(scope: Scope, *parts: str) -> str:
+def _key(scope: Scope | Literal["places"], *parts: str) -> str:
     digest = hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()[:32]
     return f"punctual:quota:{scope}:{digest}"
 

@@ -15,7 +15,7 @@ from uuid import UUID
 from app import scheduling
 from app.crypto import hash_secret, new_channel_token
 from app.db import Row, Tx
-from app.errors import ChannelRefused, GrantRevoked, PunctualError
+from app.errors import ChannelExists, ChannelRefused, GrantRevoked, PunctualError
 from app.grants import GrantTokens, access_for
 from app.ids import new_id
 from app.providers.base import Access, Channel, ChannelRequest, Platform
@@ -73,6 +73,15 @@ UPDATE push_channels SET state = 'retiring', stop_not_before = app_now() + CAST(
  WHERE channel_key = :key AND state = 'active'
 """
 
+_RENEWABLE = """
+UPDATE push_channels SET renew_at = app_now() + interval '5 minutes'
+ WHERE id = (SELECT p.id FROM push_channels p JOIN calendars c ON c.channel_key = p.channel_key
+              WHERE c.id = :calendar AND c.platform = ANY(:platforms) AND c.state = 'connected'
+                AND c.deleted_at IS NULL AND p.state = 'active' AND p.renew_at <= app_now() AND p.expires_at > app_now()
+                FOR UPDATE OF p SKIP LOCKED)
+RETURNING id, resource_id
+"""
+
 _UNUSED = """NOT EXISTS (SELECT FROM calendars o WHERE o.channel_key = p.channel_key AND o.deleted_at IS NULL
                                                            AND o.state = 'connected')"""
 
@@ -122,9 +131,14 @@ class _Keyholder:
 
 
 async def ensure(rt: Runtime, calendar_id: UUID) -> str:
-    """See that this calendar has a live channel: `opened`, `joined` (there is one, or one is being made), `refused`."""
+    """See that this calendar has a live channel.
+
+    `opened`, `renewed` (in place), `joined` (there is one, or one is being made), `refused`.
+    """
     if rt.settings.public_url is None:
         return "refused"
+    if await _renew(rt, calendar_id):
+        return "renewed"
     channel_id, token = new_id(), new_channel_token()
     async with rt.db.transaction() as tx:
         key = await tx.scalar(
@@ -139,7 +153,6 @@ async def ensure(rt: Runtime, calendar_id: UUID) -> str:
         holder = await _holder(rt, tx, "WHERE c.id = :id", {"id": calendar_id}) if key is not None else None
     if key is None or holder is None:
         return "joined"
-    provider = rt.providers[holder.platform]
     request = ChannelRequest(
         id=str(channel_id),
         token=token,
@@ -147,7 +160,7 @@ async def ensure(rt: Runtime, calendar_id: UUID) -> str:
         lives_for=CHANNEL_SECONDS,
     )
     try:
-        channel = await provider.open_channel(holder.access, holder.remote_calendar_id, request)
+        channel = await _ask(rt, holder, request)
     except PunctualError as exc:
         await _not_opened(rt, channel_id, calendar_id, exc)
         CHANNELS.labels(holder.platform, "refused").inc()
@@ -156,6 +169,44 @@ async def ensure(rt: Runtime, calendar_id: UUID) -> str:
     CHANNELS.labels(holder.platform, "opened").inc()
     log.info("channel.opened", calendar=str(calendar_id), channel=str(channel_id))
     return "opened"
+
+
+async def _ask(rt: Runtime, holder: _Keyholder, request: ChannelRequest) -> Channel:
+    """A new channel. One that the provider has for this calendar and our address goes first: its secret is lost."""
+    provider = rt.providers[holder.platform]
+    try:
+        return await provider.open_channel(holder.access, holder.remote_calendar_id, request)
+    except ChannelExists as exc:
+        for resource_id in exc.resource_ids:
+            await provider.close_channel(holder.access, request.id, resource_id)
+            log.info("channel.stale_removed", calendar=str(holder.calendar_id))
+    return await provider.open_channel(holder.access, holder.remote_calendar_id, request)
+
+
+async def _renew(rt: Runtime, calendar_id: UUID) -> bool:
+    """Give the calendar's channel a longer life where its provider can; False where a new one has to be opened."""
+    in_place = [platform for platform, provider in rt.providers.items() if provider.renews_in_place]
+    async with rt.db.transaction() as tx:
+        row = await tx.row(_RENEWABLE, {"calendar": calendar_id, "platforms": in_place})
+        holder = await _holder(rt, tx, "WHERE c.id = :id", {"id": calendar_id}) if row is not None else None
+    if row is None or holder is None:
+        return False
+    provider = rt.providers[holder.platform]
+    try:
+        channel = await provider.renew_channel(holder.access, row.resource_id, lives_for=CHANNEL_SECONDS)
+    except PunctualError as exc:  # tried again before it expires; then it is replaced
+        log.warning("channel.not_renewed", calendar=str(calendar_id), error=type(exc).__name__)
+        CHANNELS.labels(holder.platform, "not_renewed").inc()
+        return True
+    if channel is None:
+        await _closed(rt, row.id)
+        return False
+    async with rt.db.transaction() as tx:
+        params = {"id": row.id, "resource": channel.resource_id, "expires": channel.expires_at}
+        await tx.scalar(_GRANTED, params)
+    CHANNELS.labels(holder.platform, "renewed").inc()
+    log.info("channel.renewed", calendar=str(calendar_id), channel=str(row.id))
+    return True
 
 
 async def _opened(rt: Runtime, channel_id: UUID, key: bytes, channel: Channel) -> None:

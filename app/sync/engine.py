@@ -14,8 +14,9 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from uuid import UUID
 
@@ -140,16 +141,28 @@ async def _fetch(rt: Runtime, claim: Claim, tokens: GrantTokens) -> tuple[Identi
     provider = rt.providers[claim.platform]
     identity = None
     if claim.is_identity_due or claim.remote_calendar_id is None:
-        identity = await _identify(provider, access, claim)
+        identity, access = await _identify(provider, access, claim)
     remote_id = identity.remote.id if identity else claim.remote_calendar_id
     zone = identity.remote.time_zone if identity else claim.time_zone
+    owner = identity.account.email if identity else claim.email
     if remote_id is None:
         raise ProviderContract("the provider gave the calendar no id")
 
     async def read(cursor: str | None, window: Window) -> Round:
         fetched = Round({}, window, is_full=cursor is None)
-        pages = provider.fetch_changes(access, remote_id, cursor=cursor, window=window, time_zone=zone)
+        pages = provider.fetch_changes(
+            access,
+            remote_id,
+            cursor=cursor,
+            window=window,
+            time_zone=zone,
+            owner=owner,
+            known=partial(store.known, rt, claim.calendar_id, window),
+        )
         async for page in pages:
+            if page.starts_listing:
+                fetched.items.clear()
+                fetched.is_full = True
             for item in page.items:
                 fetched.items[item.platform_uuid] = item
             if len(fetched.items) > MAX_ITEMS:
@@ -167,13 +180,15 @@ async def _fetch(rt: Runtime, claim: Claim, tokens: GrantTokens) -> tuple[Identi
     return identity, await read(None, window_from(claim.now))
 
 
-async def _identify(provider: Provider, access: Access, claim: Claim) -> Identity:
+async def _identify(provider: Provider, access: Access, claim: Claim) -> tuple[Identity, Access]:
+    """Whose calendar it is; and access that counts for that account from here on."""
     account = await provider.fetch_account(access)
     if not _is_same_account(claim, account):
         raise GrantRevoked("the grant belongs to another account", reason="wrong_account")
     if account.subject == account.email and claim.account_subject is not None:
         account = Account(claim.account_subject, account.email)  # a stable subject, once known, stays the key
-    return Identity(account, await provider.fetch_calendar(access, claim.platform_uuid))
+    access = replace(access, user_key=account.subject)
+    return Identity(account, await provider.fetch_calendar(access, claim.platform_uuid)), access
 
 
 def _is_same_account(claim: Claim, account: Account) -> bool:

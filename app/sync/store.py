@@ -4,7 +4,7 @@ Every function takes the transaction of the run. The calendar's row is locked fi
 `finish`, the compare-and-swap on fence and cursor, is the last statement and the only one that touches `sync_state`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import repeat
@@ -13,7 +13,8 @@ from uuid import UUID
 
 from app.db import Row, Tx
 from app.ids import new_ids
-from app.providers.base import Item, Parked, RemoteEvent, Tombstone, Window
+from app.providers.base import Item, Parked, RemoteEvent, Stored, Tombstone, Window
+from app.runtime import Runtime
 from app.scheduling import Claim
 from app.sync.changes import Change, StoredRow
 
@@ -174,6 +175,30 @@ async def rows_touched(
         )
         for row in await tx.rows(query, params)
     ]
+
+
+_KNOWN = """
+SELECT v.id, CASE WHEN bool_or(e.platform_uuid = v.id AND e.series_id IS NULL) THEN 'single'
+                  WHEN bool_or(e.platform_uuid = v.id) THEN 'occurrence' ELSE 'series' END AS stored
+  FROM unnest(CAST(:ids AS text[])) AS v(id)
+  JOIN calendar_events e ON e.calendar_id = :calendar AND (e.platform_uuid = v.id OR e.series_id = v.id)
+ WHERE NOT e.is_deleted AND e.end_time > :window_start AND e.start_time < :window_end
+ GROUP BY v.id
+"""
+
+
+async def known(rt: Runtime, calendar_id: UUID, window: Window, ids: Collection[str]) -> dict[str, Stored]:
+    """What the provider's ids name among the live rows inside the window, read before the run's transaction."""
+    if not ids:
+        return {}
+    params = {
+        "ids": list(ids),
+        "calendar": calendar_id,
+        "window_start": window.start_at,
+        "window_end": window.end_at,
+    }
+    async with rt.db.reading() as tx:
+        return {row.id: row.stored for row in await tx.rows(_KNOWN, params)}
 
 
 async def old_contents(tx: Tx, ids: Sequence[UUID]) -> dict[UUID, str]:

@@ -1,6 +1,6 @@
 """A Google that answers what a test scripted, and remembers exactly what it was asked."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +9,7 @@ import httpx
 import respx
 from redis.asyncio import Redis
 
-from app.providers.base import Access
+from app.providers.base import Access, Stored
 from app.providers.google.client import GoogleCalendar
 from app.providers.http import ProviderHttp
 from app.providers.limits import Limits
@@ -34,6 +34,12 @@ class Tokens:
         if rejected is not None:
             self.rejected.append(rejected)
         return f"token-{len(self.rejected) + 1}"
+
+
+async def nothing_known(ids: Collection[str]) -> Mapping[str, Stored]:
+    """A calendar of which nothing is stored."""
+    del ids
+    return {}
 
 
 @dataclass

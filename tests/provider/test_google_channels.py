@@ -93,14 +93,13 @@ PUSH = {
 
 @pytest.mark.parametrize(("state", "kind"), [("sync", "created"), ("exists", "changed"), ("not_exists", "changed")])
 def test_a_push_is_read(google: Google, state: str, kind: str) -> None:
-    notification = google.provider.parse_notification(PUSH | {"x-goog-resource-state": state})
-    assert notification is not None
+    [notification] = google.provider.parse_notifications(PUSH | {"x-goog-resource-state": state}, b"")
     assert (notification.channel_id, notification.token, notification.kind) == ("c", "t", kind)
 
 
 def test_a_push_without_its_resource_is_read(google: Google) -> None:
     headers = {name: value for name, value in PUSH.items() if name != "x-goog-resource-id"}
-    assert google.provider.parse_notification(headers) == Notification("c", "t", None, "changed")
+    assert google.provider.parse_notifications(headers, b"") == [Notification("c", "t", None, "changed")]
 
 
 @pytest.mark.parametrize(
@@ -115,6 +114,6 @@ def test_a_push_without_its_resource_is_read(google: Google) -> None:
         {"x-goog-resource-id": "r" * 2_000},
     ],
 )
-def test_what_is_no_push_is_none(google: Google, change: dict[str, str]) -> None:
-    assert google.provider.parse_notification(PUSH | change) is None
-    assert google.provider.parse_notification({}) is None
+def test_what_is_no_push_is_nothing(google: Google, change: dict[str, str]) -> None:
+    assert google.provider.parse_notifications(PUSH | change, b"") == []
+    assert google.provider.parse_notifications({}, b"") == []

@@ -16,7 +16,7 @@ from app.errors import (
 )
 from app.providers.base import ChangePage, Parked, Tombstone, Window
 from app.providers.google.client import PAGE_LIMIT
-from tests.provider.harness import API, Google, refusal, scripted_google
+from tests.provider.harness import API, Google, nothing_known, refusal, scripted_google
 
 WINDOW = Window(
     datetime(2026, 3, 1, 0, 0, 0, 123_456, tzinfo=UTC), datetime(2026, 4, 1, 2, tzinfo=timezone(timedelta(hours=2)))
@@ -28,7 +28,13 @@ TOMBSTONE = {"id": "t1", "status": "cancelled"}
 
 async def _round(google: Google, cursor: str | None, calendar: str = "ana@example.com") -> list[ChangePage]:
     pages = google.provider.fetch_changes(
-        google.access, calendar, cursor=cursor, window=WINDOW, time_zone="Europe/Berlin"
+        google.access,
+        calendar,
+        cursor=cursor,
+        window=WINDOW,
+        time_zone="Europe/Berlin",
+        owner=None,
+        known=nothing_known,
     )
     return [page async for page in pages]
 

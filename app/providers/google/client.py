@@ -5,7 +5,7 @@ in every request of a round and of all later ones, both tokens on each later pag
 `showDeleted` (with a sync token deletions always come, and stating `false` is an error there).
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
@@ -18,6 +18,7 @@ from app.providers.base import (
     ChangePage,
     Channel,
     ChannelRequest,
+    Known,
     Notification,
     Platform,
     RemoteCalendar,
@@ -46,6 +47,7 @@ class GoogleCalendar:
     """The Provider of Google Calendar API v3. Holds no state: one serves every account."""
 
     platform: Platform = "google"
+    renews_in_place = False
 
     def __init__(self, http: ProviderHttp, settings: Settings) -> None:
         self._http = http
@@ -120,13 +122,23 @@ class GoogleCalendar:
             progress.check(page_token)
 
     async def fetch_changes(
-        self, access: Access, remote_calendar_id: str, *, cursor: str | None, window: Window, time_zone: str | None
+        self,
+        access: Access,
+        remote_calendar_id: str,
+        *,
+        cursor: str | None,
+        window: Window,
+        time_zone: str | None,
+        owner: str | None,
+        known: Known,
     ) -> AsyncIterator[ChangePage]:
         """One round of "Events: list" (guide "Synchronize resources efficiently").
 
         With a cursor Google reports changes anywhere in time: a sync token keeps no window. CursorExpired may come at
-        any page, ProviderContract where the listing does not end as documented.
+        any page, ProviderContract where the listing does not end as documented. Google says itself who is `self`, and
+        its increments tell everything.
         """
+        del owner, known
         if cursor is None:
             params = (*_LISTING, ("timeMin", _rfc3339(window.start_at)), ("timeMax", _rfc3339(window.end_at)))
         else:
@@ -180,9 +192,15 @@ class GoogleCalendar:
         except CalendarGone:
             return
 
-    def parse_notification(self, headers: Mapping[str, str]) -> Notification | None:
-        """An inbound push; None where it is none (guide "Push notifications")."""
-        return resources.read_notification(headers)
+    async def renew_channel(self, access: Access, resource_id: str, *, lives_for: float) -> Channel | None:
+        """Google has no way to: a channel is replaced by another one."""
+        raise NotImplementedError("channels of Google are replaced, not renewed")
+
+    def parse_notifications(self, headers: Mapping[str, str], body: bytes) -> Sequence[Notification]:
+        """An inbound push (guide "Push notifications"): all of it stands in the headers."""
+        del body
+        notification = resources.read_notification(headers)
+        return [notification] if notification is not None else []
 
     async def _named(self, access: Access, name: str) -> RemoteCalendar:
         try:

@@ -1,0 +1,103 @@
+"""What a delta round of Graph is worth: enough to be applied as it is, or only the news that something changed.
+
+Single events come full, and so can be applied. Of a series Graph sends the master, its occurrences without their
+content, and for a deleted occurrence nothing; a tombstone does not say what it was. So whatever touches a series sends
+the run to the window's listing, which completes nothing by guesswork. Pure but for what it is handed.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from app.errors import RoundTooLarge
+from app.providers.base import Item, Known, RemoteEvent, Tombstone, Window
+from app.providers.microsoft.mapping import kind_of, map_item
+
+LOOKED_UP_MOST = 20
+"""Tombstones of single events that are looked up one by one; more of them cost more than the listing."""
+_STALE_PAGES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPage:
+    """A page of the window's listing; the last one carries the delta link."""
+
+    entries: list[object]
+    cursor: str | None
+    is_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Singles:
+    """A round of nothing but single events: the changed ones, and ids whose tombstones are to be looked up."""
+
+    changed: Mapping[str, object]
+    removed: Sequence[str]
+
+
+class Progress:
+    """Notices a listing that never ends: too many pages, or pages that bring nothing new."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._pages = 0
+        self._stale = 0
+        self._seen: set[object] = set()
+
+    def check(self, entries: Iterable[object]) -> None:
+        """Before the next page is asked for. RoundTooLarge."""
+        ids = [entry.get("id") for entry in entries if isinstance(entry, dict)]
+        fresh = {key for key in ids if isinstance(key, str)} - self._seen
+        self._pages += 1
+        self._stale = self._stale + 1 if ids and not fresh else 0  # an empty page is normal
+        self._seen |= fresh
+        if self._pages >= self._most or self._stale >= _STALE_PAGES:
+            raise RoundTooLarge("the listing does not come to an end")
+
+
+async def judge(entries: Iterable[object], known: Known) -> Singles | None:
+    """The round if it is about single events alone; None where the window has to be listed.
+
+    Of an id that comes twice the last entry counts. A tombstone of something that is not stored is noise: Graph sends
+    one for every edit outside the window.
+    """
+    last: dict[str, object] = {}
+    for entry in entries:
+        key = entry.get("id") if isinstance(entry, dict) else None
+        if not isinstance(key, str):
+            return None
+        last.pop(key, None)
+        last[key] = entry
+    changed = {key: entry for key, entry in last.items() if kind_of(entry) != "removed"}
+    if any(kind_of(entry) != "singleInstance" for entry in changed.values()):
+        return None
+    stored = await known([key for key in last if key not in changed])
+    removed = [key for key, what in stored.items() if what == "single"]
+    if len(removed) < len(stored) or len(removed) > LOOKED_UP_MOST:
+        return None
+    return Singles(changed, removed)
+
+
+async def complete(
+    found: Singles | None,
+    look_up: Callable[[str], Awaitable[object]],
+    *,
+    window: Window,
+    time_zone: str | None,
+    owner: str | None,
+) -> tuple[Item, ...] | None:
+    """The items of the round; None where the window has to be listed, also because a look-up contradicts its tombstone.
+
+    An event that is still there, with times outside the window, has left it; one that is not there is gone.
+    """
+    if found is None:
+        return None
+    items: list[Item] = [map_item(entry, time_zone=time_zone, owner=owner) for entry in found.changed.values()]
+    for event_id in found.removed:
+        entry = await look_up(event_id)
+        item: Item = Tombstone(event_id)
+        if entry is not None:
+            item = map_item(entry, time_zone=time_zone, owner=owner)
+            if not isinstance(item, RemoteEvent) or window.overlaps(item.start_time, item.end_time):
+                return None
+        items.append(item)
+    return tuple(items)
