@@ -9,8 +9,9 @@ from starlette.applications import Starlette
 
 from sandbox.clock import Clock
 from sandbox.control import Control
+from sandbox.door import RequestLog
 from sandbox.faults import Dropped, Faults
-from sandbox.google import Google, RequestLog
+from sandbox.google.facade import Google
 from sandbox.push import Push
 from sandbox.world import World
 
@@ -35,14 +36,13 @@ class Sandbox:
     ) -> "Sandbox":
         """A fresh world. Without a client, notifications go nowhere. `on_socket`: it is served by a real server."""
         world = World(clock)
-        faults = Faults()
-        push = Push(world.clock, push_client)
-        world.on_change(push.changed)
-        google = Google(world, push, faults)
-        control = Control(world, push, faults, google.log)
+        faults, log = Faults(), RequestLog()
+        push = Push(push_client)
+        google = Google(world, push, faults, log)
+        control = Control(world, push, faults, log)
         routes = [*control.routes(), *google.routes()]
         app = _Droppable(Starlette(routes=routes), on_socket=on_socket)
-        return cls(world, push, faults, google.log, app)
+        return cls(world, push, faults, log, app)
 
     async def close(self) -> None:
         """Let go of whoever waits, and stop sending."""

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sandbox.answers import reply
+from sandbox.door import RequestLog
 from sandbox.faults import KINDS, Faults
-from sandbox.google import RequestLog
 from sandbox.model import Attendee, Conference, Event, EventDraft, Instance, Moment, Person
 from sandbox.push import Push
 from sandbox.seed import seed

@@ -1,110 +1,76 @@
-"""Push channels and the sender of notifications, as Google's guide "push" describes them.
+"""The sender of notifications, whoever sends them: in the background, with retries.
 
-A change sends one notification to each live channel of its calendar: headers only, no body. 500, 502, 503, 504 and
-broken connections are tried again with backoff; every other answer is final. Notifications can be held back (and
-released in another order), doubled, or dropped, because real ones are.
+Notifications can be held back (and released in another order), doubled, or dropped, because real ones are. What one
+looks like, and which answers end its attempts, is the business of the façade that makes it.
 """
 
 import asyncio
-import random
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from email.utils import format_datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import httpx
 
-from sandbox.clock import Clock
-from sandbox.model import Change
+if TYPE_CHECKING:
+    from sandbox.google.channels import Channel
 
 Mode = Literal["deliver", "hold", "drop"]
-RETRIED = {500, 502, 503, 504}
 RETRIES = 6
 RETRY_SECONDS = 0.2
-DEFAULT_LIFE = timedelta(seconds=604_799)
-
-
-@dataclass(slots=True)
-class Channel:
-    """A registration for one calendar by one user's client."""
-
-    id: str
-    calendar_id: str
-    email: str
-    client_id: str
-    address: str
-    token: str | None
-    resource_id: str
-    resource_uri: str
-    expires_at: datetime
-    stopped: bool = False
-    message_number: int = 1
-
-    def is_live(self, now: datetime) -> bool:
-        """Neither stopped nor expired; expiry is silent."""
-        return not self.stopped and self.expires_at > now
 
 
 @dataclass(frozen=True, slots=True)
-class Notification:
-    """One message to one channel."""
+class Post:
+    """One POST to a receiver: an absolute URL, headers, a body, and how many seconds its answer may take."""
 
-    channel: Channel
-    state: Literal["sync", "exists", "not_exists"]
-    number: int
+    url: str
+    headers: Mapping[str, str]
+    content: bytes = b""
+    seconds: float = 10
 
-    def headers(self) -> dict[str, str]:
-        """The X-Goog-* headers."""
-        headers = {
-            "X-Goog-Channel-ID": self.channel.id,
-            "X-Goog-Channel-Expiration": format_datetime(self.channel.expires_at, usegmt=True),
-            "X-Goog-Resource-ID": self.channel.resource_id,
-            "X-Goog-Resource-URI": self.channel.resource_uri,
-            "X-Goog-Resource-State": self.state,
-            "X-Goog-Message-Number": str(self.number),
-            "Content-Type": "application/json; utf-8",
-            "Content-Length": "0",
-            "User-Agent": "APIs-Google; (+https://developers.google.com/webmasters/APIs-Google.html)",
-        }
-        if self.channel.token is not None:
-            headers["X-Goog-Channel-Token"] = self.channel.token
-        return headers
+
+class Message(Protocol):
+    """A notification that can be sent."""
+
+    def post(self) -> Post:
+        """What goes over the wire."""
+
+    def is_final(self, status: int) -> bool:
+        """Whether this answer ends the attempts; 0 is a broken connection."""
 
 
 class Push:
-    """Channels, and the queue of notifications to them."""
+    """Who is to be told, and the queue of notifications."""
 
-    def __init__(self, clock: Clock, client: httpx.AsyncClient | None) -> None:
-        self._clock = clock
+    def __init__(self, client: httpx.AsyncClient | None) -> None:
         self._client = client
         self.channels: dict[str, Channel] = {}
+        """Google's registrations, by id."""
         self.mode: Mode = "deliver"
         self.copies = 1
-        self.held: list[Notification] = []
-        self.sent: list[tuple[Notification, int]] = []
+        self.held: list[Message] = []
+        self.sent: list[tuple[Message, int]] = []
         """What was delivered, with the final status (0: nobody answered)."""
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def changed(self, change: Change) -> None:
-        """Notify every live channel of the change's calendar."""
-        for channel in list(self.channels.values()):
-            if channel.calendar_id == change.calendar_id and channel.is_live(self._clock.now()):
-                channel.message_number += random.randint(1, 5_000)
-                self.send(Notification(channel, "exists", channel.message_number))
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a way out; without one, notifications go nowhere."""
+        return self._client is not None
 
-    def send(self, notification: Notification) -> None:
+    def send(self, message: Message) -> None:
         """Deliver, hold or drop, by the mode that is on."""
         if self.mode == "drop" or self._client is None:
             return
         if self.mode == "hold":
-            self.held.append(notification)
+            self.held.append(message)
             return
         for _ in range(self.copies):
-            _ = self.deliver(notification)
+            _ = self.deliver(message)
 
-    def deliver(self, notification: Notification) -> asyncio.Task[None]:
+    def deliver(self, message: Message) -> asyncio.Task[None]:
         """Send now, in the background."""
-        task = asyncio.create_task(self._deliver(notification))
+        task = asyncio.create_task(self._deliver(message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -112,8 +78,8 @@ class Push:
     def release(self, *, reverse: bool = False) -> int:
         """Deliver what was held back, perhaps in the wrong order; how many. New ones are delivered again."""
         held, self.held, self.mode = self.held, [], "deliver"
-        for notification in reversed(held) if reverse else held:
-            _ = self.deliver(notification)
+        for message in reversed(held) if reverse else held:
+            _ = self.deliver(message)
         return len(held)
 
     async def idle(self) -> None:
@@ -127,20 +93,24 @@ class Push:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _deliver(self, notification: Notification) -> None:
+    async def post(self, post: Post) -> httpx.Response | None:
+        """One attempt; None when nobody answers in time."""
+        if self._client is None:
+            return None
+        try:
+            async with asyncio.timeout(post.seconds):
+                return await self._client.post(
+                    post.url, headers=dict(post.headers), content=post.content, timeout=post.seconds
+                )
+        except (httpx.TransportError, TimeoutError):
+            return None
+
+    async def _deliver(self, message: Message) -> None:
         status = 0
         for attempt in range(RETRIES):
-            status = await self._post(notification)
-            if status and status not in RETRIED:
+            answer = await self.post(message.post())
+            status = answer.status_code if answer is not None else 0
+            if message.is_final(status):
                 break
             await asyncio.sleep(RETRY_SECONDS * 2**attempt)
-        self.sent.append((notification, status))
-
-    async def _post(self, notification: Notification) -> int:
-        if self._client is None:
-            return 0
-        try:
-            answer = await self._client.post(notification.channel.address, headers=notification.headers(), timeout=10)
-        except httpx.TransportError:
-            return 0
-        return answer.status_code
+        self.sent.append((message, status))

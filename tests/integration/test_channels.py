@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from sandbox.push import Channel
+from sandbox.google.channels import Channel
 from tests.harness import Actor, Connected
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sandbox import Sandbox
 from sandbox.faults import KINDS
-from sandbox.google_errors import ERRORS_ONLY
+from sandbox.google.errors import ERRORS_ONLY
 from sandbox.model import Conference, EventDraft
 from sandbox.world import World
 

@@ -19,11 +19,10 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sandbox import google_errors as errors
-from sandbox import google_render as render
 from sandbox import series
 from sandbox.answers import reply
 from sandbox.faults import Faults
+from sandbox.google import errors, render
 from sandbox.model import Calendar, Event, EventDraft, Instance, OriginalStart
 from sandbox.world import UnknownError, World
 

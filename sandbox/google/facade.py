@@ -4,10 +4,8 @@ Behaviour follows the reference and the guides "sync", "push", "errors"; where t
 request passes `_serve`, which notes it, lets faults strike and gates hold, and asks for a bearer token.
 """
 
-import asyncio
-import time
+import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from urllib.parse import parse_qsl
@@ -16,60 +14,37 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sandbox import google_errors as errors
-from sandbox import google_render as render
 from sandbox.answers import reply
-from sandbox.faults import Dropped, Faults
-from sandbox.google_listing import Listing
-from sandbox.model import AccessToken, Calendar
-from sandbox.push import DEFAULT_LIFE, Channel, Notification, Push
+from sandbox.door import Door, Endpoint, RequestLog
+from sandbox.faults import Faults
+from sandbox.google import errors, render
+from sandbox.google.channels import DEFAULT_LIFE, Channel, Notification
+from sandbox.google.listing import Listing
+from sandbox.model import AccessToken, Calendar, Change
+from sandbox.push import Push
 from sandbox.world import UnknownError, World
 
 Handler = Callable[[Request, AccessToken], Awaitable[Response]]
 _READING = ("https://www.googleapis.com/auth/calendar",)
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One request that came in; `at` is unix time."""
-
-    operation: str
-    calendar: str | None
-    status: int
-    at: float
-    ms: float
-    query: str
-
-
-@dataclass(slots=True)
-class RequestLog:
-    """What was asked, and how much of it at once."""
-
-    seen: list[Seen] = field(default_factory=list)
-    in_flight: int = 0
-    peak: int = 0
-
-    def count(self, operation: str) -> int:
-        """How often this operation was asked."""
-        return sum(1 for entry in self.seen if entry.operation == operation)
-
-
 class Google:
     """The routes, on one world."""
 
-    def __init__(self, world: World, push: Push, faults: Faults) -> None:
+    def __init__(self, world: World, push: Push, faults: Faults, log: RequestLog) -> None:
         self._world = world
         self._push = push
         self._faults = faults
         self._listing = Listing(world, faults)
-        self.log = RequestLog()
+        self._door = Door(faults, log, errors.ERRORS_ONLY, errors.planted)
+        world.on_change(self._changed)
 
     def routes(self) -> list[Route]:
         """Everything that Google answers here."""
         calendar = "/calendar/v3/calendars/{calendar:str}"
         return [
-            Route("/token", self._open(self._token, "token"), methods=["POST"]),
-            Route("/revoke", self._open(self._revoke, "revoke"), methods=["POST"]),
+            Route("/token", self._door.open(self._token, "token"), methods=["POST"]),
+            Route("/revoke", self._door.open(self._revoke, "revoke"), methods=["POST"]),
             Route("/oauth2/v3/userinfo", self._serve(self._userinfo, "userinfo")),
             Route("/calendar/v3/users/me/calendarList", self._serve(self._calendar_list, "calendarList.list")),
             Route("/calendar/v3/users/me/calendarList/{calendar:str}", self._serve(self._entry, "calendarList.get")),
@@ -83,7 +58,7 @@ class Google:
 
     # --- around every request ---
 
-    def _serve(self, handler: Handler, operation: str) -> Callable[[Request], Awaitable[Response]]:
+    def _serve(self, handler: Handler, operation: str) -> Endpoint:
         async def serve(request: Request) -> Response:
             token = self._bearer(request)
             if token is None:
@@ -92,48 +67,7 @@ class Google:
                 return errors.failure(403, "insufficientPermissions", "Insufficient Permission")
             return await handler(request, token)
 
-        return self._open(serve, operation)
-
-    def _open(
-        self, handler: Callable[[Request], Awaitable[Response]], operation: str
-    ) -> Callable[[Request], Awaitable[Response]]:
-        async def serve(request: Request) -> Response:
-            started, status = time.monotonic(), 0
-            self.log.in_flight += 1
-            self.log.peak = max(self.log.peak, self.log.in_flight)
-            calendar = request.path_params.get("calendar")
-            try:
-                answer = await self._with_faults(handler, request, operation, calendar)
-                status = answer.status_code
-                return answer
-            finally:
-                self.log.in_flight -= 1
-                ms = (time.monotonic() - started) * 1000
-                self.log.seen.append(Seen(operation, calendar, status, time.time(), ms, request.url.query))
-
-        return serve
-
-    async def _with_faults(
-        self,
-        handler: Callable[[Request], Awaitable[Response]],
-        request: Request,
-        operation: str,
-        calendar: str | None,
-    ) -> Response:
-        delay = self._faults.strike("delay", operation, calendar=calendar)
-        if delay is not None:
-            await asyncio.sleep(float(delay.params.get("seconds", 1)))
-        if self._faults.strike("drop", operation, calendar=calendar):
-            raise Dropped
-        for kind in errors.ERRORS_ONLY:
-            fault = self._faults.strike(kind, operation, calendar=calendar)
-            if fault is not None:
-                return errors.planted(kind, fault.params)
-        answer = await handler(request)
-        await self._faults.pass_gate(operation)
-        if self._faults.strike("lost_answer", operation, calendar=calendar):
-            raise Dropped
-        return answer
+        return self._door.open(serve, operation)
 
     def _bearer(self, request: Request) -> AccessToken | None:
         scheme, _, text = request.headers.get("authorization", "").partition(" ")
@@ -238,6 +172,13 @@ class Google:
         return reply(self._listing.instances(event, calendar, token.email))
 
     # --- channels ---
+
+    def _changed(self, change: Change) -> None:
+        """Notify every live channel of the change's calendar."""
+        for channel in list(self._push.channels.values()):
+            if channel.calendar_id == change.calendar_id and channel.is_live(self._world.clock.now()):
+                channel.message_number += random.randint(1, 5_000)
+                self._push.send(Notification(channel, "exists", channel.message_number))
 
     async def _watch(self, request: Request, token: AccessToken) -> Response:
         calendar = self._visible(request, token)
