@@ -1,4 +1,4 @@
-"""`python -m sandbox`: the provider and a webhook receiver on loopback ports, until SIGTERM or Ctrl-C."""
+"""`python -m sandbox`: both providers and a webhook receiver on loopback ports, until SIGTERM or Ctrl-C."""
 
 import argparse
 import asyncio
@@ -22,9 +22,9 @@ def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (loopback by default)")
-    parser.add_argument("--port", type=int, default=0, help="port of the provider; 0 takes a free one")
+    parser.add_argument("--port", type=int, default=0, help="port of the providers; 0 takes a free one")
     parser.add_argument("--sink-port", type=int, default=0, help="port of the webhook receiver; 0 takes a free one")
-    parser.add_argument("--seed", action="store_true", help="begin with two calendars of about a hundred events")
+    parser.add_argument("--seed", action="store_true", help="begin with two calendars at each provider")
     parser.add_argument("--ready-file", type=Path, help="also write the ready line to this file")
     asyncio.run(run(parser.parse_args()))
 
@@ -36,7 +36,7 @@ async def run(options: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with httpx.AsyncClient(trust_env=False) as client:
         box = Sandbox.create(push_client=client, on_socket=True)
-        ready: dict[str, Any] = seed(box.world) if options.seed else {}
+        ready: dict[str, Any] = seed(box.world, providers=("google", "microsoft")) if options.seed else {}
         sink = Sink()
         servers = [_Server(box.app, options.host, options.port), _Server(sink.app, options.host, options.sink_port)]
         tasks = [asyncio.create_task(server.serve(sockets=[server.listener])) for server in servers]

@@ -12,6 +12,7 @@ from sandbox.control import Control
 from sandbox.door import RequestLog
 from sandbox.faults import Dropped, Faults
 from sandbox.google.facade import Google
+from sandbox.microsoft.facade import Graph
 from sandbox.push import Push
 from sandbox.world import World
 
@@ -28,6 +29,7 @@ class Sandbox:
     push: Push
     faults: Faults
     requests: RequestLog
+    graph: Graph
     app: Callable[[Scope, Receive, Send], Awaitable[None]]
 
     @classmethod
@@ -39,10 +41,11 @@ class Sandbox:
         faults, log = Faults(), RequestLog()
         push = Push(push_client)
         google = Google(world, push, faults, log)
-        control = Control(world, push, faults, log)
-        routes = [*control.routes(), *google.routes()]
+        graph = Graph(world, push, faults, log)
+        control = Control(world, push, faults, log, graph)
+        routes = [*control.routes(), *google.routes(), *graph.routes()]
         app = _Droppable(Starlette(routes=routes), on_socket=on_socket)
-        return cls(world, push, faults, log, app)
+        return cls(world, push, faults, log, graph, app)
 
     async def close(self) -> None:
         """Let go of whoever waits, and stop sending."""

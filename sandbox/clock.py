@@ -4,6 +4,7 @@ Guarantees: every value is an aware UTC datetime; time never goes backwards; `ad
 once (token expiry, channel expiry, `updated` stamps), because nothing else in the sandbox asks the machine.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 
@@ -12,6 +13,7 @@ class Clock:
 
     def __init__(self, start: datetime | None = None, *, frozen: bool = False) -> None:
         self._offset = timedelta(0)
+        self._listeners: list[Callable[[], None]] = []
         self._frozen_at: datetime | None = None
         real = datetime.now(UTC)
         if frozen:
@@ -38,4 +40,10 @@ class Clock:
             self._frozen_at += by
         else:
             self._offset += by
+        for listener in self._listeners:
+            listener()
         return self.now()
+
+    def on_advance(self, listener: Callable[[], None]) -> None:
+        """Call whenever time was made to pass."""
+        self._listeners.append(listener)

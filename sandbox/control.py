@@ -7,7 +7,7 @@ attendees are `{email, name?, response?, optional?, resource?}`, a conference is
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,6 +16,8 @@ from starlette.routing import Route
 from sandbox.answers import reply
 from sandbox.door import RequestLog
 from sandbox.faults import KINDS, Faults
+from sandbox.microsoft.facade import Graph
+from sandbox.microsoft.notifications import LifecycleEvent
 from sandbox.model import Attendee, Conference, Event, EventDraft, Instance, Moment, Person
 from sandbox.push import Push
 from sandbox.seed import seed
@@ -28,11 +30,12 @@ EVENTS = "/_sandbox/calendars/{calendar:str}/events"
 class Control:
     """The routes, on one world."""
 
-    def __init__(self, world: World, push: Push, faults: Faults, log: RequestLog) -> None:
+    def __init__(self, world: World, push: Push, faults: Faults, log: RequestLog, graph: Graph) -> None:
         self._world = world
         self._push = push
         self._faults = faults
         self._log = log
+        self._graph = graph
 
     def routes(self) -> list[Route]:
         """Every control route."""
@@ -41,6 +44,7 @@ class Control:
             ("POST", "/_sandbox/accounts", self._add_account),
             ("POST", "/_sandbox/accounts/{email:str}/revoke", self._revoke),
             ("POST", "/_sandbox/accounts/{email:str}/grants", self._add_grant),
+            ("POST", "/_sandbox/accounts/{email:str}/codes", self._add_code),
             ("POST", "/_sandbox/clients/{client:str}/secret", self._set_secret),
             ("POST", "/_sandbox/calendars", self._add_calendar),
             ("DELETE", "/_sandbox/calendars/{calendar:str}", self._delete_calendar),
@@ -63,7 +67,10 @@ class Control:
             ("GET", "/_sandbox/gates/{operation:str}", self._gate_state),
             ("DELETE", "/_sandbox/gates/{operation:str}", self._open_gate),
             ("PUT", "/_sandbox/push", self._set_push),
+            ("PUT", "/_sandbox/limits", self._set_limits),
             ("GET", "/_sandbox/channels", self._channels),
+            ("GET", "/_sandbox/subscriptions", self._subscriptions),
+            ("POST", "/_sandbox/subscriptions/{subscription:str}/lifecycle", self._lifecycle),
             ("GET", "/_sandbox/requests", self._requests),
             ("POST", "/_sandbox/clock", self._advance),
         ]
@@ -84,8 +91,15 @@ class Control:
         account = self._world.accounts[request.path_params["email"]]
         return {"refresh_token": self._world.issue_refresh_token(account, **_scopes(await _body(request)))}
 
+    async def _add_code(self, request: Request) -> object:
+        account = self._world.accounts[request.path_params["email"]]
+        return {"code": self._world.issue_code(account, **_scopes(await request.json()))}
+
     async def _set_secret(self, request: Request) -> object:
-        self._world.set_client_secret(request.path_params["client"], (await request.json())["secret"])
+        body, client = await request.json(), request.path_params["client"]
+        if "secret" in body:
+            self._world.set_client_secret(client, body["secret"])
+        self._world.clients[client].secret_expired = bool(body.get("expired", False))
         return {}
 
     async def _add_calendar(self, request: Request) -> object:
@@ -168,6 +182,8 @@ class Control:
     async def _set_push(self, request: Request) -> object:
         body = await request.json()
         self._push.copies = int(body.get("copies", self._push.copies))
+        notifier = self._graph.notifier
+        notifier.batch_seconds = float(body.get("batch_seconds", notifier.batch_seconds))
         if body.get("release"):
             return {"released": self._push.release(reverse=bool(body.get("reverse")))}
         self._push.mode = body.get("mode", self._push.mode)
@@ -177,10 +193,30 @@ class Control:
         now = self._world.clock.now()
         return {"channels": [asdict(c) | {"live": c.is_live(now)} for c in self._push.channels.values()]}
 
+    async def _subscriptions(self, _: Request) -> object:
+        now = self._world.clock.now()
+        return {"subscriptions": [asdict(s) | {"live": s.is_live(now)} for s in self._push.subscriptions.values()]}
+
+    async def _lifecycle(self, request: Request) -> object:
+        event = (await request.json())["event"]
+        if event not in get_args(LifecycleEvent):
+            raise ValueError(f"no such lifecycle event: {event}")
+        return {"sent": self._graph.notifier.lifecycle(request.path_params["subscription"], event)}
+
+    async def _set_limits(self, request: Request) -> object:
+        limits, receivers = self._graph.limits, self._graph.notifier.receivers
+        for name, value in (await request.json()).items():
+            setattr(limits if hasattr(limits, name) else receivers, name, value)
+        return asdict(limits)
+
     async def _requests(self, request: Request) -> object:
         operation = request.query_params.get("operation")
         seen = [asdict(entry) for entry in self._log.seen if operation in {None, entry.operation}]
-        return {"requests": seen[-1000:], "count": len(seen), "peak": self._log.peak}
+        mailboxes = [
+            {"client_id": client_id, "email": email, "now": flight.now, "peak": flight.peak}
+            for (client_id, email), flight in self._log.mailboxes.items()
+        ]
+        return {"requests": seen[-1000:], "count": len(seen), "peak": self._log.peak, "mailboxes": mailboxes}
 
     async def _advance(self, request: Request) -> object:
         now = self._world.clock.advance(timedelta(seconds=float((await request.json())["seconds"])))
@@ -261,7 +297,7 @@ def shown_instance(shown: Instance) -> dict[str, Any]:
         "start": _text(shown.start),
         "end": _text(shown.end),
         "time_zone": shown.time_zone,
-        "status": shown.status,
+        "status": "cancelled" if shown.called_off else shown.status,
         "visibility": shown.visibility,
         "attendees": [asdict(one) for one in shown.attendees],
         "conference_url": shown.conference.url if shown.conference and not shown.conference.pending else None,

@@ -34,6 +34,23 @@ KINDS: dict[str, str] = {
     "short_expiration": "a channel that lives params.seconds only",
     "push_not_supported": "400 pushNotSupportedForRequestedResource",
     "early_sync_message": "the sync notification is sent, and waited for, before the watch is answered",
+    "gateway_timeout": "Graph: 504 UnknownError without a message (params: above, a page size that still works)",
+    "mailbox_not_enabled": "Graph: 404 MailboxNotEnabledForRESTAPI (params: seconds since it was first asked for)",
+    "user_gone": "Graph: 404 Request_ResourceNotFound",
+    "endless_pages": "Graph: the last entries again and again, each time with another nextLink",
+    "duplicate_ids": "Graph: a delta says of each item what it was before, then what it is",
+    "replayed_changes": "Graph: a delta brings the whole window once more before what is new",
+    "unknown_removals": "Graph: @removed for three ids that nobody ever saw",
+    "missing_master": "Graph: a delta without the masters of its occurrences",
+    "silent_cancellation": "Graph: a cancelled occurrence leaves no trace in the delta, not even its series",
+    "replication_lag": "Graph: a delta knows nothing of the last params.seconds",
+    "no_refresh_token": "Graph: the token endpoint answers without a new refresh token",
+    "strict_rotation": "Graph: a refresh token works once",
+    "duplicate_subscription": "Graph: 409, the subscription exists",
+    "endpoint_unreachable": "Graph: 400, the underlying connection was closed",
+    "slow_validation": "Graph: the validation handshake begins after params.seconds",
+    "wrong_client_state": "Graph: an item of a notification with a clientState that nobody chose",
+    "notify_after_deletion": "Graph: a subscription that has ended is notified all the same",
 }
 """Every kind, with its parameters."""
 

@@ -18,6 +18,8 @@ OriginalStart = datetime | date
 
 Role = Literal["owner", "writer", "writerWithoutPrivateAccess", "reader", "freeBusyReader"]
 CalendarKind = Literal["primary", "secondary", "holiday", "birthday", "resource"]
+Provider = Literal["google", "microsoft"]
+ZoneNames = Literal["iana", "windows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,12 @@ class Conference:
 class EventDraft:
     """What somebody edits. `end` is exclusive; for all-day events start and end are dates.
 
+    Only Outlook knows the following. `show_as` (free, tentative, busy, oof, workingElsewhere, unknown) follows from
+    `transparency` and `status` where it is None, `sensitivity` (normal, personal, private, confidential) from
+    `visibility`. `called_off` is a meeting that its organiser cancelled and that still stands in the calendar.
+    `zone_label` is written in place of the zone's name ("tzone://Microsoft/Custom"), while `time_zone` decides.
+    `description_type` is "html" where the description is markup already.
+
     `raw_extra` is merged verbatim over the provider's JSON and `raw_omit` names keys to leave out of it:
     both exist so that tests can plant poison (a missing end, NUL characters, absurd dates).
     """
@@ -73,6 +81,12 @@ class EventDraft:
     event_type: str = "default"
     conference: Conference | None = None
     ical_uid: str | None = None
+    show_as: str | None = None
+    sensitivity: str | None = None
+    called_off: bool = False
+    zone_label: str | None = None
+    description_type: Literal["text", "html"] = "text"
+    hide_attendees: bool = False
     raw_extra: Mapping[str, Any] = field(default_factory=dict)
     raw_omit: tuple[str, ...] = ()
 
@@ -161,6 +175,7 @@ class Calendar:
     acl: dict[str, Role]
     acl_seq: dict[str, int]
     acl_updated: dict[str, datetime]
+    provider: Provider = "google"
     description: str | None = None
     location: str | None = None
     deleted: bool = False
@@ -187,17 +202,25 @@ class Change:
 
 @dataclass(slots=True)
 class Account:
-    """A person at a provider, with the newest credentials that an application would hold for them."""
+    """A person at a provider, with the newest credentials that an application would hold for them.
+
+    `calendar_id` is their primary (default) calendar. Of Microsoft accounts: `tenant` is a GUID, `personal` means
+    outlook.com rather than an organisation, `zone_names` says whether Outlook writes Windows names of zones.
+    """
 
     email: str
     subject: str
-    provider: str
+    provider: Provider
     client_id: str
     client_secret: str
     refresh_token: str
     scopes: tuple[str, ...]
     name: str | None = None
     deleted: bool = False
+    calendar_id: str = ""
+    tenant: str | None = None
+    personal: bool = False
+    zone_names: ZoneNames = "iana"
 
 
 @dataclass(slots=True)
@@ -207,11 +230,15 @@ class OAuthClient:
     client_id: str
     secret: str
     deleted: bool = False
+    secret_expired: bool = False
 
 
 @dataclass(slots=True)
 class Grant:
-    """One refresh token. `dead` holds the OAuth error (code, description, subtype) once it no longer works."""
+    """One refresh token. `dead` holds the OAuth error (code, description, subtype) once it no longer works.
+
+    `code` is the number that Microsoft gives the reason. `used_at` is when it was last good for something.
+    """
 
     refresh_token: str
     email: str
@@ -219,6 +246,21 @@ class Grant:
     scopes: tuple[str, ...]
     issued_at: datetime
     dead: tuple[str, str, str | None] | None = None
+    code: int | None = None
+    used_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Code:
+    """An authorization code: good for ten minutes, once."""
+
+    code: str
+    email: str
+    client_id: str
+    redirect_uri: str
+    scopes: tuple[str, ...]
+    issued_at: datetime
+    redeemed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ looks like, and which answers end its attempts, is the business of the façade t
 """
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -13,6 +14,7 @@ import httpx
 
 if TYPE_CHECKING:
     from sandbox.google.channels import Channel
+    from sandbox.microsoft.notifications import Subscription
 
 Mode = Literal["deliver", "hold", "drop"]
 RETRIES = 6
@@ -32,11 +34,14 @@ class Post:
 class Message(Protocol):
     """A notification that can be sent."""
 
-    def post(self) -> Post:
-        """What goes over the wire."""
+    def post(self, attempt: int) -> Post:
+        """What goes over the wire, the first time (0) or a later one."""
 
     def is_final(self, status: int) -> bool:
         """Whether this answer ends the attempts; 0 is a broken connection."""
+
+    def answered(self, status: int, seconds: float) -> None:
+        """Called after each attempt, with how long it took."""
 
 
 class Push:
@@ -46,6 +51,8 @@ class Push:
         self._client = client
         self.channels: dict[str, Channel] = {}
         """Google's registrations, by id."""
+        self.subscriptions: dict[str, Subscription] = {}
+        """Graph's, by id."""
         self.mode: Mode = "deliver"
         self.copies = 1
         self.held: list[Message] = []
@@ -70,7 +77,19 @@ class Push:
 
     def deliver(self, message: Message) -> asyncio.Task[None]:
         """Send now, in the background."""
-        task = asyncio.create_task(self._deliver(message))
+        return self._start(self._deliver(message))
+
+    def later(self, seconds: float, work: Callable[[], None]) -> None:
+        """Do something of the façade's own after that long; `idle` waits for it."""
+
+        async def wait() -> None:
+            await asyncio.sleep(seconds)
+            work()
+
+        _ = self._start(wait())
+
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -108,8 +127,10 @@ class Push:
     async def _deliver(self, message: Message) -> None:
         status = 0
         for attempt in range(RETRIES):
-            answer = await self.post(message.post())
+            started = time.monotonic()
+            answer = await self.post(message.post(attempt))
             status = answer.status_code if answer is not None else 0
+            message.answered(status, time.monotonic() - started)
             if message.is_final(status):
                 break
             await asyncio.sleep(RETRY_SECONDS * 2**attempt)

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from dateutil.rrule import rrule, rruleset, rrulestr
 
+from sandbox import ids
 from sandbox.model import DRAFT_FIELDS, Event, Instance, Moment, OriginalStart
 
 ENDLESS = 730
@@ -115,7 +116,9 @@ def count_before(event: Event, at: OriginalStart) -> int:
 
 
 def instance_id(event: Event, original: OriginalStart) -> str:
-    """Today's form (`<master>_20261121T090000Z`), or an opaque one where the event's `id_style` says so."""
+    """Google's form of today (`<master>_20261121T090000Z`), or an opaque one where the event's `id_style` says so."""
+    if event.id_style == "immutable":
+        return ids.immutable(f"{event.id}|{original}")
     if event.id_style != "classic":
         return sha256(f"{event.id}|{original}".encode()).hexdigest()[:26]
     if isinstance(original, datetime):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sandbox import series
+from sandbox import ids, series
 from sandbox.clock import Clock
 from sandbox.model import (
     DRAFT_FIELDS,
@@ -21,6 +21,7 @@ from sandbox.model import (
     Calendar,
     CalendarKind,
     Change,
+    Code,
     Event,
     EventDraft,
     Grant,
@@ -29,12 +30,19 @@ from sandbox.model import (
     OriginalStart,
     Override,
     Person,
+    Provider,
     Role,
+    ZoneNames,
 )
 
 CALENDAR_SCOPES = ("openid", "email", "https://www.googleapis.com/auth/calendar.readonly")
+GRAPH_SCOPES = ("openid", "offline_access", "Calendars.Read", "User.Read")
+CLIENTS: dict[Provider, str] = {
+    "google": "sandbox-client",
+    "microsoft": "3a5e0c1d-7b52-4c7e-9d0a-5a9db0c5e001",
+}
+"""The OAuth application that accounts have granted access to, where no other is named."""
 ACCESS_TOKEN_SECONDS = 3599
-_BASE32HEX = "0123456789abcdefghijklmnopqrstuv"
 
 
 class UnknownError(LookupError):
@@ -49,6 +57,7 @@ class World:
         self.accounts: dict[str, Account] = {}
         self.clients: dict[str, OAuthClient] = {}
         self.grants: dict[str, Grant] = {}
+        self.codes: dict[str, Code] = {}
         self.tokens: dict[str, AccessToken] = {}
         self.calendars: dict[str, Calendar] = {}
         self.versions: dict[str, dict[str, list[Event]]] = {}
@@ -70,20 +79,44 @@ class World:
         self,
         email: str,
         *,
-        provider: str = "google",
-        client_id: str = "sandbox-client",
+        provider: Provider = "google",
+        client_id: str | None = None,
         client_secret: str = "sandbox-secret",  # noqa: S107 - of the sandbox
-        scopes: tuple[str, ...] = CALENDAR_SCOPES,
+        scopes: tuple[str, ...] | None = None,
         time_zone: str = "UTC",
+        name: str | None = None,
+        personal: bool | None = None,
+        zone_names: ZoneNames = "windows",
     ) -> Account:
-        """A person with a primary calendar (its id is the e-mail) and a grant for one OAuth client."""
+        """A person with a primary calendar and a grant for one OAuth client.
+
+        At Google the calendar's id is the e-mail. At Microsoft it is opaque (`Account.calendar_id`) and its name is
+        "Calendar"; `personal` follows from the mail domain where it is not given, and `zone_names` counts there only.
+        """
         if email in self.accounts:
             raise ValueError(f"{email} exists")
+        is_microsoft = provider == "microsoft"
+        client_id = client_id or CLIENTS[provider]
         self.clients.setdefault(client_id, OAuthClient(client_id, client_secret))
-        subject = f"{len(self.accounts) + 1:021d}"
-        account = Account(email, subject, provider, client_id, self.clients[client_id].secret, "", scopes)
+        if personal is None:
+            personal = is_microsoft and email.rpartition("@")[2] in ids.PERSONAL_DOMAINS
+        account = Account(
+            email=email,
+            subject=ids.subject(provider, len(self.accounts) + 1),
+            provider=provider,
+            client_id=client_id,
+            client_secret=self.clients[client_id].secret,
+            refresh_token="",
+            scopes=scopes or (GRAPH_SCOPES if is_microsoft else CALENDAR_SCOPES),
+            name=name,
+            personal=personal,
+            zone_names=zone_names if is_microsoft else "iana",
+        )
+        if is_microsoft:
+            account.tenant = ids.CONSUMERS if personal else ids.tenant_of(email)
         self.accounts[email] = account
-        self.add_calendar(account, email, time_zone, calendar_id=email, kind="primary")
+        summary, calendar_id = ("Calendar", None) if is_microsoft else (email, email)
+        account.calendar_id = self.add_calendar(account, summary, time_zone, calendar_id=calendar_id, kind="primary").id
         self.issue_refresh_token(account)
         return account
 
@@ -91,11 +124,31 @@ class World:
         self, account: Account, *, client_id: str | None = None, scopes: tuple[str, ...] | None = None
     ) -> str:
         """A new grant beside the old ones; the account remembers the newest."""
-        token = f"1//{secrets.token_urlsafe(32)}"
+        token = ids.refresh_token(account.provider, personal=account.personal)
         client = client_id or account.client_id
         self.grants[token] = Grant(token, account.email, client, scopes or account.scopes, self.clock.now())
         account.refresh_token = token
         return token
+
+    def issue_code(
+        self,
+        account: Account,
+        redirect_uri: str,
+        *,
+        client_id: str | None = None,
+        scopes: tuple[str, ...] | None = None,
+    ) -> str:
+        """What the browser would bring back to `redirect_uri` once the user has consented."""
+        code = Code(
+            secrets.token_urlsafe(60),
+            account.email,
+            client_id or account.client_id,
+            redirect_uri,
+            scopes or account.scopes,
+            self.clock.now(),
+        )
+        self.codes[code.code] = code
+        return code.code
 
     def revoke(
         self,
@@ -104,25 +157,31 @@ class World:
         error: str = "invalid_grant",
         description: str = "Token has been expired or revoked.",
         subtype: str | None = None,
+        code: int = 50173,
     ) -> None:
-        """End every grant of the account; refreshing answers with this error from now on."""
+        """End every grant of the account; refreshing answers with this error from now on.
+
+        Google tells `error`, `description` and `subtype`; Microsoft tells what belongs to the AADSTS number `code`.
+        """
         for grant in self.grants.values():
-            if grant.email == account.email:
-                grant.dead = grant.dead or (error, description, subtype)
+            if grant.email == account.email and grant.dead is None:
+                grant.dead, grant.code = (error, description, subtype), code
         self.tokens = {key: token for key, token in self.tokens.items() if token.email != account.email}
 
     def set_client_secret(self, client_id: str, secret: str) -> None:
         """What the OAuth client's owner does in the provider's console."""
         self.clients[client_id].secret = secret
 
-    def issue_access_token(self, grant: Grant) -> AccessToken:
-        """A bearer token of an hour."""
+    def issue_access_token(self, grant: Grant, *, scopes: tuple[str, ...] | None = None) -> AccessToken:
+        """A bearer token of an hour, for all scopes of the grant or for some."""
+        account = self.accounts[grant.email]
+        grant.used_at = self.clock.now()
         expires = self.clock.now() + timedelta(seconds=ACCESS_TOKEN_SECONDS)
         token = AccessToken(
-            f"ya29.{secrets.token_urlsafe(48)}",
+            ids.access_token(account.provider, personal=account.personal),
             grant.email,
             grant.client_id,
-            grant.scopes,
+            scopes or grant.scopes,
             expires,
             grant.refresh_token,
         )
@@ -146,7 +205,7 @@ class World:
     ) -> Calendar:
         """A calendar that the account owns."""
         now = self.clock.now()
-        calendar_id = calendar_id or f"{secrets.token_hex(26)}@group.calendar.google.com"
+        calendar_id = calendar_id or ids.calendar(account.provider, personal=account.personal)
         calendar = Calendar(
             id=calendar_id,
             owner=account.email,
@@ -158,6 +217,7 @@ class World:
             acl={account.email: "owner"},
             acl_seq={account.email: self.seq},
             acl_updated={account.email: now},
+            provider=account.provider,
         )
         self.calendars[calendar_id] = calendar
         self.versions[calendar_id] = {}
@@ -193,14 +253,23 @@ class World:
         """A single event, or a series where the draft recurs."""
         calendar = self.calendar(calendar_id)
         now, seq = self.clock.now(), self.seq + 1
-        event_id = event_id or "".join(secrets.choice(_BASE32HEX) for _ in range(26))
-        owner = Person(calendar.owner)
+        event_id = event_id or ids.event(calendar.provider)
+        owner = Person(calendar.owner, self.accounts[calendar.owner].name)
         values = {name: getattr(draft, name) for name in DRAFT_FIELDS}
         values["time_zone"] = draft.time_zone or calendar.time_zone
         values["organizer"] = draft.organizer or owner
         values["creator"] = draft.creator or owner
-        values["ical_uid"] = draft.ical_uid or f"{event_id}@google.com"
-        event = Event(**values, id=event_id, calendar_id=calendar_id, created=now, updated=now, seq=seq, base_seq=seq)
+        values["ical_uid"] = draft.ical_uid or ids.ical_uid(calendar.provider, event_id, now)
+        event = Event(
+            **values,
+            id=event_id,
+            calendar_id=calendar_id,
+            created=now,
+            updated=now,
+            seq=seq,
+            base_seq=seq,
+            id_style="classic" if calendar.provider == "google" else "immutable",
+        )
         return self._store(event, "created")
 
     def event(self, calendar_id: str, event_id: str) -> Event:
@@ -268,7 +337,8 @@ class World:
         values |= {"start": at, "end": first.end, "ical_uid": None}
         values["recurrence"] = tuple(_after(line, passed) for line in event.recurrence)
         draft = EventDraft(**(values | changes))
-        return self.create_event(calendar_id, draft, event_id=f"{event_id}_R{stamp}")
+        is_google = self.calendar(calendar_id).provider == "google"
+        return self.create_event(calendar_id, draft, event_id=f"{event_id}_R{stamp}" if is_google else None)
 
     def instances(self, calendar_id: str, start: datetime, end: datetime) -> list[Instance]:
         """What the calendar shows in the span, exclusive on both sides: the truth that everything is compared with."""

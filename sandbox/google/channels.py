@@ -40,13 +40,16 @@ class Notification:
     state: Literal["sync", "exists", "not_exists"]
     number: int
 
-    def post(self) -> Post:
+    def post(self, _attempt: int) -> Post:
         """What goes over the wire."""
         return Post(self.channel.address, self.headers())
 
     def is_final(self, status: int) -> bool:
         """Whether this answer ends the attempts; 0 is a broken connection."""
         return status != 0 and status not in RETRIED
+
+    def answered(self, status: int, seconds: float) -> None:
+        """Google does not hold slowness against anybody."""
 
     def headers(self) -> dict[str, str]:
         """The X-Goog-* headers."""

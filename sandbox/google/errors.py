@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import Response
 
 from sandbox.answers import reply
@@ -91,7 +92,7 @@ _PLANTED: dict[str, tuple[int, str, str, str]] = {
 }
 
 
-def planted(kind: str, params: dict[str, Any]) -> Response:
+def planted(kind: str, params: dict[str, Any], _: Request | None = None) -> Response:
     """The answer of a fault that is nothing but an error; `params` may give status and Retry-After."""
     if kind == "rate_limited":
         answer = rate_limited()
