@@ -22,6 +22,7 @@ from alembic.config import Config
 
 from app import embedded
 from app.main import create_app
+from app.providers.base import Platform
 from app.runtime import Runtime, open_runtime
 from app.settings import Settings
 from sandbox import Sandbox
@@ -118,6 +119,8 @@ def settings(database_url: str, redis_url: str, overrides: dict[str, object]) ->
         "public_url": PUBLIC_URL,
         "google_api_url": "http://google.sandbox",
         "google_token_url": "http://google.sandbox/token",
+        "microsoft_graph_url": "http://graph.sandbox",
+        "microsoft_login_url": "http://graph.sandbox",
         "sync_quiet_seconds": 0,
         "sync_max_wait_seconds": 0,
         "egress_allow": "127.0.0.0/8",
@@ -125,6 +128,7 @@ def settings(database_url: str, redis_url: str, overrides: dict[str, object]) ->
         "database_pool_size": 10,
         "google_user_quota_per_minute": 100_000,
         "google_app_quota_per_minute": 100_000,
+        "microsoft_mailbox_quota_per_minute": 100_000,
         **overrides,
     }
     return Settings.model_validate(values)
@@ -183,9 +187,17 @@ async def sink() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-def actor(rt: Runtime, api: httpx.AsyncClient, project: Project, sandbox: Sandbox, sink: Receiver) -> Actor:
+def platform() -> Platform:
+    """Whose calendars: a scenario that must hold at both providers is parametrized by this."""
+    return "google"
+
+
+@pytest.fixture
+def actor(
+    rt: Runtime, api: httpx.AsyncClient, project: Project, sandbox: Sandbox, sink: Receiver, platform: Platform
+) -> Actor:
     """An application that uses Punctual: connects calendars, receives webhooks, reads the API."""
-    return Actor(rt, api, project, sandbox, sink)
+    return Actor(rt, api, project, sandbox, sink, platform=platform)
 
 
 @pytest.fixture(autouse=True)

@@ -15,11 +15,13 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import pytest
 import uvicorn
 
 from app import scheduling
 from app.crypto import make_api_key
 from app.ids import CALENDAR, PROJECT, new_id, parse, public
+from app.providers.base import Platform
 from app.runtime import Runtime
 from app.webhooks.delivery import deliver_due
 from sandbox import Sandbox
@@ -104,6 +106,10 @@ async def listen(app: Any) -> AsyncIterator[str]:
         listener.close()
 
 
+BOTH = pytest.mark.parametrize("platform", ["google", "microsoft"])
+"""Marks scenarios that have to hold whoever the provider is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Receiver:
     """A sink and where it listens."""
@@ -132,8 +138,16 @@ class Actor:
     """An application that uses Punctual, and its users who edit their calendars at the provider."""
 
     def __init__(
-        self, rt: Runtime, api: httpx.AsyncClient, project: Project, sandbox: Sandbox, receiver: Receiver
+        self,
+        rt: Runtime,
+        api: httpx.AsyncClient,
+        project: Project,
+        sandbox: Sandbox,
+        receiver: Receiver,
+        *,
+        platform: Platform = "google",
     ) -> None:
+        self.platform: Platform = platform
         self.rt = rt
         self.api = api
         self.project = project
@@ -164,13 +178,13 @@ class Actor:
         """Connect an account's calendar (the primary one unless `platform_uuid` says otherwise)."""
         account = account or self.new_account()
         credentials = {
-            "platform": "google",
+            "platform": account.provider,
             "client_id": account.client_id,
             "client_secret": account.client_secret,
             "refresh_token": account.refresh_token,
         }
         calendar = await self.call("POST", "/calendars", json={**credentials, **body}, expect=201)
-        return Connected(calendar["id"], account, body.get("platform_uuid") or account.email)
+        return Connected(calendar["id"], account, body.get("platform_uuid") or account.calendar_id)
 
     async def connected(self, **body: Any) -> Connected:
         """A calendar after its first sync, with its channel open and nothing left to do."""
@@ -208,7 +222,8 @@ class Actor:
     def new_account(self) -> Account:
         """A person at the provider."""
         self._accounts += 1
-        return self.sandbox.world.add_account(f"person{self._accounts}@example.com", time_zone="Europe/Berlin")
+        email = f"person{self._accounts}@example.com"
+        return self.sandbox.world.add_account(email, provider=self.platform, time_zone="Europe/Berlin")
 
     def add_event(self, calendar: Connected, title: str = "Planning", *, hours: float = 24, **draft: Any) -> Event:
         """An hour-long event, so many hours from now."""

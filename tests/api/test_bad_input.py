@@ -59,7 +59,7 @@ CALENDAR_FIELDS: list[Any] = [
     ({"deduplication_key": "k" * 513}, "too_long", "/deduplication_key"),
     ({"refresh_token": "k" * 4097}, "too_long", "/refresh_token"),
     ({"platform": "caldav"}, "not_allowed", "/platform"),
-    ({"platform": "microsoft"}, "not_allowed", "/platform"),
+    ({"platform": "outlook"}, "not_allowed", "/platform"),
     ({"platform": None}, "not_allowed", "/platform"),
     ({"metadata": []}, "wrong_type", "/metadata"),
     ({"metadata": "x"}, "wrong_type", "/metadata"),

@@ -1,6 +1,8 @@
 """The walking skeleton: connect, sync, push, webhook."""
 
-from tests.harness import Actor
+from tests.harness import BOTH, Actor
+
+pytestmark = BOTH
 
 
 async def test_connect_edit_and_hear_of_it(actor: Actor) -> None:

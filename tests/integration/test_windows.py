@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from tests.harness import Actor
+from tests.harness import BOTH, Actor
+
+pytestmark = BOTH
 
 
 async def test_the_window_rolls_daily_without_a_deletion(actor: Actor) -> None:
