@@ -110,6 +110,24 @@ BOTH = pytest.mark.parametrize("platform", ["google", "microsoft"])
 """Marks scenarios that have to hold whoever the provider is."""
 
 
+_OPERATIONS = {
+    "google": {
+        "token": "token",
+        "changes": "events.list",
+        "watch": "events.watch",
+        "renew": "events.watch",
+        "stop": "channels.stop",
+    },
+    "microsoft": {
+        "token": "graph.token",
+        "changes": "graph.delta",
+        "watch": "graph.subscriptions.create",
+        "renew": "graph.subscriptions.update",
+        "stop": "graph.subscriptions.delete",
+    },
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Receiver:
     """A sink and where it listens."""
@@ -134,6 +152,17 @@ class Connected:
         return key
 
 
+@dataclass(frozen=True, slots=True)
+class LiveChannel:
+    """A push channel as the provider has it. `id` is the provider's; `channel_id` and `token` came from us."""
+
+    id: str
+    calendar_id: str
+    expires_at: datetime
+    channel_id: str
+    token: str
+
+
 class Actor:
     """An application that uses Punctual, and its users who edit their calendars at the provider."""
 
@@ -155,6 +184,10 @@ class Actor:
         self.sink = receiver.sink
         self._receiver = receiver
         self._accounts = 0
+
+    def operation(self, name: str) -> str:
+        """What the sandbox calls this request of the actor's provider: `token`, `changes`, `watch`, `renew`, `stop`."""
+        return _OPERATIONS[self.platform][name]
 
     # --- the application ---
 
@@ -186,9 +219,9 @@ class Actor:
         calendar = await self.call("POST", "/calendars", json={**credentials, **body}, expect=201)
         return Connected(calendar["id"], account, body.get("platform_uuid") or account.calendar_id)
 
-    async def connected(self, **body: Any) -> Connected:
+    async def connected(self, account: Account | None = None, **body: Any) -> Connected:
         """A calendar after its first sync, with its channel open and nothing left to do."""
-        calendar = await self.connect(**body)
+        calendar = await self.connect(account, **body)
         await self.quiesce()
         return calendar
 
@@ -239,6 +272,38 @@ class Actor:
         """Let time pass, here and at the provider."""
         self.rt.clock.advance(delta)
         self.sandbox.world.clock.advance(delta)
+
+    def live(self) -> list[LiveChannel]:
+        """What the provider would push to now."""
+        now, push = self.sandbox.world.clock.now(), self.sandbox.push
+        found = [
+            LiveChannel(c.id, c.calendar_id, c.expires_at, c.id, c.token or "")
+            for c in push.channels.values()
+            if c.is_live(now)
+        ]
+        for one in push.subscriptions.values():
+            if one.is_live(now):
+                channel_id, _, token = (one.client_state or "").partition(".")
+                found.append(LiveChannel(one.id, one.calendar_id, one.expires_at, channel_id, token))
+        return found
+
+    async def push(self, channel: LiveChannel, *, is_change: bool = True) -> httpx.Response:
+        """What the provider would send on this channel: a change, or something that asks for nothing."""
+        if self.platform == "google":
+            headers = {
+                "X-Goog-Channel-ID": channel.channel_id,
+                "X-Goog-Channel-Token": channel.token,
+                "X-Goog-Resource-ID": channel.id,
+                "X-Goog-Resource-State": "exists" if is_change else "sync",
+            }
+            return await self.api.post("/push/google", headers=headers)
+        item: Json = {
+            "subscriptionId": channel.id,
+            "clientState": f"{channel.channel_id}.{channel.token}",
+            "resource": "Users/u/Events/e",
+        }
+        item |= {"changeType": "updated"} if is_change else {"lifecycleEvent": "reauthorizationRequired"}
+        return await self.api.post("/push/microsoft", json={"value": [item]})
 
     # --- what is due ---
 

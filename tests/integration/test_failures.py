@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from sandbox.model import EventDraft
-from tests.harness import Actor
+from tests.harness import BOTH, Actor
 from workers.jobs import run_sync
 
 QUIET = [
@@ -91,12 +91,13 @@ async def test_promise_9_the_providers_word_disconnects_once_and_a_new_grant_rec
 
 
 @pytest.mark.parametrize(("kind", "code"), [("not_found", "calendar_gone"), ("forbidden", "access_lost")])
+@BOTH
 async def test_a_missing_calendar_is_confirmed_before_it_counts(
     actor: Actor, redis_url: str, kind: str, code: str
 ) -> None:
     """Hazard 51."""
     calendar = await actor.connected()
-    actor.sandbox.faults.add(kind, "events.list", times=None)
+    actor.sandbox.faults.add(kind, actor.operation("changes"), times=None)
     actor.add_event(calendar)
     await actor.quiesce()
     assert (await actor.calendar(calendar))["state"] == "connected"
@@ -106,6 +107,7 @@ async def test_a_missing_calendar_is_confirmed_before_it_counts(
     assert shown["connection_failure_data"]["code"] == code
 
 
+@BOTH
 async def test_a_wrong_client_secret_degrades_and_heals_with_the_right_one(actor: Actor, redis_url: str) -> None:
     account = actor.new_account()
     calendar = await actor.connect(account, client_secret="wrong")
@@ -118,6 +120,7 @@ async def test_a_wrong_client_secret_degrades_and_heals_with_the_right_one(actor
     assert (shown["state"], shown["health"]["status"]) == ("connected", "healthy")
 
 
+@BOTH
 async def test_a_wrong_secret_never_replaces_one_that_works(actor: Actor) -> None:
     calendar = await actor.connected()
     other = await actor.connect(actor.new_account(), client_secret="mistyped")
@@ -130,6 +133,7 @@ async def test_a_wrong_secret_never_replaces_one_that_works(actor: Actor) -> Non
         assert len(await actor.events(one)) == 1
 
 
+@BOTH
 async def test_a_wrong_refresh_token_disconnects_at_the_first_sync(actor: Actor) -> None:
     await actor.subscribe()
     calendar = await actor.connect(refresh_token="1//nonsense")
@@ -139,10 +143,11 @@ async def test_a_wrong_refresh_token_disconnects_at_the_first_sync(actor: Actor)
     assert len(actor.messages("calendar.state_change")) == 1
 
 
+@BOTH
 async def test_verify_refuses_wrong_credentials_at_once(actor: Actor) -> None:
     account = actor.new_account()
     body = {
-        "platform": "google",
+        "platform": actor.platform,
         "client_id": account.client_id,
         "client_secret": account.client_secret,
         "refresh_token": "1//nonsense",
@@ -155,6 +160,7 @@ async def test_verify_refuses_wrong_credentials_at_once(actor: Actor) -> None:
     await actor.call("POST", "/calendars", json=body, expect=201)
 
 
+@BOTH
 async def test_another_account_on_reconnect_is_refused(actor: Actor) -> None:
     """Hazard 83."""
     calendar = await actor.connected()
@@ -228,16 +234,17 @@ async def test_a_lone_surrogate_costs_one_item(actor: Actor) -> None:
         start = now + timedelta(hours=number + 1)
         draft = EventDraft(title=f"Event {number}", start=start, end=start + timedelta(minutes=30))
         actor.sandbox.world.create_event(calendar.remote_id, draft)
-    actor.sandbox.faults.add("surrogate", "events.list")
+    actor.sandbox.faults.add("surrogate", actor.operation("changes"))
     await actor.quiesce()
     assert len(await actor.events(calendar)) == 2
     assert len(await parked(actor)) == 1
 
 
+@BOTH
 async def test_at_once_is_no_advice_after_a_refusal(actor: Actor) -> None:
     """`Retry-After: 0` would make a loop that uses up the user's quota during an outage."""
     calendar = await actor.connected()
-    actor.sandbox.faults.add("unavailable", "events.list", retry_after=0, times=None)
+    actor.sandbox.faults.add("unavailable", actor.operation("changes"), retry_after=0, times=None)
     await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
     outcomes = [await run_sync(actor.rt, calendar.key) for _ in range(5)]
     assert outcomes == ["failed", *["idle"] * 4]
@@ -246,6 +253,8 @@ async def test_at_once_is_no_advice_after_a_refusal(actor: Actor) -> None:
 async def test_an_endless_delta_is_given_up_for_a_listing(actor: Actor) -> None:
     calendar = await actor.connected()
     actor.add_event(calendar, "Seen")
-    actor.sandbox.faults.add("empty_page", "events.list", times=2)  # the same page token for the second time
+    actor.sandbox.faults.add(
+        "empty_page", actor.operation("changes"), times=2
+    )  # the same page token for the second time
     await actor.quiesce()
     assert [event["name"] for event in await actor.events(calendar)] == ["Seen"]

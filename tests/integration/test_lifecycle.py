@@ -7,10 +7,12 @@ import pytest
 
 from app.crypto import Place, SealBroken
 from app.grants import GrantTokens
-from tests.harness import Actor
+from tests.harness import BOTH, Actor
 from workers import sweeps
 from workers.jobs import run_sync
 from workers.main import end, make_worker
+
+pytestmark = BOTH
 
 
 async def test_deleted_in_the_middle_of_a_run(actor: Actor) -> None:
@@ -20,7 +22,7 @@ async def test_deleted_in_the_middle_of_a_run(actor: Actor) -> None:
     heard = len(actor.messages())
     actor.add_event(calendar)
     await actor.sandbox.push.idle()
-    gate = actor.sandbox.faults.gate("events.list")
+    gate = actor.sandbox.faults.gate(actor.operation("changes"))
     running = asyncio.create_task(run_sync(actor.rt, calendar.key))
     await gate.reached()
     await actor.call("DELETE", f"/calendars/{calendar.id}", expect=204)
@@ -38,7 +40,7 @@ async def test_deleted_in_the_middle_of_a_run(actor: Actor) -> None:
 
 async def test_deleting_waits_a_day_for_a_provider_that_is_away(actor: Actor) -> None:
     calendar = await actor.connected()
-    actor.sandbox.faults.add("unavailable", "channels.stop", times=None)
+    actor.sandbox.faults.add("unavailable", actor.operation("stop"), times=None)
     await actor.call("DELETE", f"/calendars/{calendar.id}", expect=204)
     await actor.quiesce()
     assert await rows(actor, "calendars") == 1
@@ -66,23 +68,23 @@ async def test_one_refresh_for_many_that_need_a_token(actor: Actor) -> None:
     """Hazard 43: the lease lets one ask, the others wait for its answer."""
     calendar = await actor.connected()
     actor.advance(timedelta(hours=2))
-    before = actor.sandbox.requests.count("token")
+    before = actor.sandbox.requests.count(actor.operation("token"))
     async with actor.rt.db.reading() as tx:
         sealed = await tx.scalar("SELECT access_token_sealed FROM grants WHERE calendar_id = :c", {"c": calendar.key})
     tokens = await asyncio.gather(*(GrantTokens(actor.rt, calendar.key, sealed=sealed).token() for _ in range(10)))
     assert len(set(tokens)) == 1
-    assert actor.sandbox.requests.count("token") == before + 1
+    assert actor.sandbox.requests.count(actor.operation("token")) == before + 1
 
 
 async def test_a_rejected_token_is_refreshed_once(actor: Actor) -> None:
     """Hazard 50."""
     calendar = await actor.connected()
-    before = actor.sandbox.requests.count("token")
+    before = actor.sandbox.requests.count(actor.operation("token"))
     actor.sandbox.world.expire_access_tokens()
     actor.add_event(calendar)
     await actor.quiesce()
     assert len(await actor.events(calendar)) == 1
-    assert actor.sandbox.requests.count("token") == before + 1
+    assert actor.sandbox.requests.count(actor.operation("token")) == before + 1
 
 
 async def test_a_secret_moved_to_another_row_does_not_open(actor: Actor) -> None:
@@ -126,7 +128,7 @@ async def test_a_worker_that_stops_gives_its_claim_back(actor: Actor) -> None:
     calendar = await actor.connected()
     actor.add_event(calendar)
     await actor.sandbox.push.idle()
-    gate = actor.sandbox.faults.gate("events.list")
+    gate = actor.sandbox.faults.gate(actor.operation("changes"))
     running = asyncio.create_task(run_sync(actor.rt, calendar.key))
     await gate.reached()
     running.cancel()

@@ -13,8 +13,10 @@ from app.providers.base import AppCredentials
 from app.runtime import Runtime, open_runtime
 from app.settings import Settings
 from sandbox import Sandbox
-from tests.harness import Actor, Connected
+from tests.harness import BOTH, Actor, Connected
 from workers.jobs import run_sync
+
+pytestmark = BOTH
 
 REFUSE_CURSOR = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -36,15 +38,7 @@ async def stored(actor: Actor, calendar: Connected) -> tuple[int, int, str | Non
 
 async def push(actor: Actor, calendar: Connected) -> httpx.Response:
     """What the provider sends on the calendar's live channel."""
-    channel = next(c for c in actor.sandbox.push.channels.values() if c.calendar_id == calendar.remote_id)
-    headers = {
-        "X-Goog-Channel-ID": channel.id,
-        "X-Goog-Channel-Token": channel.token or "",
-        "X-Goog-Resource-ID": channel.resource_id,
-        "X-Goog-Resource-State": "exists",
-        "X-Goog-Message-Number": "7",
-    }
-    return await actor.api.post("/push/google", headers=headers)
+    return await actor.push(next(c for c in actor.live() if c.calendar_id == calendar.remote_id))
 
 
 async def test_promise_1_change_message_and_cursor_commit_together_or_not_at_all(actor: Actor) -> None:
@@ -84,7 +78,7 @@ async def test_promise_2_a_run_that_lost_its_lease_changes_nothing(actor: Actor,
     calendar = await actor.connected()
     actor.add_event(calendar, "Old")
     await actor.sandbox.push.idle()
-    gate = actor.sandbox.faults.gate("events.list")
+    gate = actor.sandbox.faults.gate(actor.operation("changes"))
     zombie = asyncio.create_task(run_sync(actor.rt, calendar.key))
     await gate.reached()
     # The zombie has read its pages and sleeps past its lease; the calendar changes and another worker takes over.
@@ -135,7 +129,7 @@ async def test_promise_4_a_push_during_a_run_causes_another_run(actor: Actor) ->
     calendar = await actor.connected()
     actor.add_event(calendar, "Before")
     await actor.sandbox.push.idle()
-    gate = actor.sandbox.faults.gate("events.list")
+    gate = actor.sandbox.faults.gate(actor.operation("changes"))
     running = asyncio.create_task(run_sync(actor.rt, calendar.key))
     await gate.reached()
     actor.add_event(calendar, "During")  # the pages are read: this run cannot see it
@@ -153,7 +147,7 @@ async def test_promise_4_a_push_never_waits_for_an_apply(actor: Actor) -> None:
     async with actor.rt.db.transaction() as tx:
         await hold_like_an_apply(tx, calendar)
         answer = await asyncio.wait_for(push(actor, calendar), timeout=5)
-        assert answer.status_code == 200
+        assert answer.is_success
     async with actor.rt.db.reading() as tx:
         assert await tx.scalar(
             "SELECT requested_seq > synced_seq FROM sync_state WHERE calendar_id = :c", {"c": calendar.key}
@@ -173,7 +167,7 @@ async def test_promise_4_a_push_that_cannot_be_stored_in_a_second_is_sent_again(
         answer = await push(actor, calendar)
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
-    assert (await push(actor, calendar)).status_code == 200
+    assert (await push(actor, calendar)).is_success
 
 
 async def test_promise_5_the_same_page_twice_emits_nothing(actor: Actor) -> None:
@@ -226,26 +220,26 @@ async def test_promise_7_a_message_keeps_its_id_until_it_is_acknowledged(actor: 
 
 async def test_forty_pushes_make_at_most_two_runs(actor: Actor) -> None:
     calendar = await actor.connected()
-    before = actor.sandbox.requests.count("events.list")
+    before = actor.sandbox.requests.count(actor.operation("changes"))
     answers = await asyncio.gather(*(push(actor, calendar) for _ in range(40)))
-    assert {a.status_code for a in answers} == {200}
+    assert {a.is_success for a in answers} == {True}
     await actor.quiesce()
-    assert 1 <= actor.sandbox.requests.count("events.list") - before <= 2
+    assert 1 <= actor.sandbox.requests.count(actor.operation("changes")) - before <= 2
 
 
 async def test_a_push_never_shortens_what_the_provider_asked_for(actor: Actor, second: Runtime, redis_url: str) -> None:
     calendar = await actor.connected()
-    actor.sandbox.faults.add("too_many_requests", "events.list", retry_after=120)
+    actor.sandbox.faults.add("too_many_requests", actor.operation("changes"), retry_after=120)
     actor.add_event(calendar)
     await actor.quiesce()
-    before = actor.sandbox.requests.count("events.list")
+    before = actor.sandbox.requests.count(actor.operation("changes"))
     await push(actor, calendar)
     await actor.call("PATCH", f"/calendars/{calendar.id}", json={})
     await actor.quiesce()
     actor.advance(timedelta(seconds=110))
     await push(actor, calendar)
     await actor.quiesce()
-    assert actor.sandbox.requests.count("events.list") == before
+    assert actor.sandbox.requests.count(actor.operation("changes")) == before
     assert (await actor.calendar(calendar))["state"] == "connected"
     actor.advance(timedelta(seconds=15))
     async with Redis.from_url(redis_url) as redis:

@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.db import Tx
-from tests.harness import Actor, Connected
+from tests.harness import BOTH, Actor, Connected
 from workers.jobs import run_sync
+
+pytestmark = BOTH
 
 
 def elsewhere(run: Coroutine[Any, Any, str]) -> asyncio.Task[str]:
@@ -55,7 +57,7 @@ async def test_one_run_at_a_time(actor: Actor) -> None:
     calendar = await actor.connected()
     actor.add_event(calendar)
     await actor.sandbox.push.idle()
-    gate = actor.sandbox.faults.gate("events.list")
+    gate = actor.sandbox.faults.gate(actor.operation("changes"))
     running = asyncio.create_task(run_sync(actor.rt, calendar.key))
     await gate.reached()
     actor.add_event(calendar)
@@ -71,7 +73,7 @@ async def test_a_push_during_a_real_apply(actor: Actor) -> None:
     calendar = await actor.connected()
     event = actor.add_event(calendar)
     await actor.quiesce()
-    channel = next(iter(actor.sandbox.push.channels.values()))
+    (channel,) = actor.live()
     actor.sandbox.push.mode = "drop"
     actor.sandbox.world.update_event(calendar.remote_id, event.id, title="Renamed")
     await actor.call("POST", f"/calendars/{calendar.id}/sync", json={}, expect=202)
@@ -79,13 +81,8 @@ async def test_a_push_during_a_real_apply(actor: Actor) -> None:
         await tx.row("SELECT id FROM calendar_events WHERE calendar_id = :c FOR UPDATE", {"c": calendar.key})
         running = elsewhere(run_sync(actor.rt, calendar.key))
         await until_it_waits(tx)
-        headers = {
-            "X-Goog-Channel-ID": channel.id,
-            "X-Goog-Channel-Token": channel.token or "",
-            "X-Goog-Resource-State": "exists",
-        }
-        answer = await actor.api.post("/push/google", headers=headers)
-    assert answer.status_code == 200
+        answer = await actor.push(channel)
+    assert answer.is_success
     assert await running == "synced"
     async with actor.rt.db.reading() as tx:
         row = await tx.row(

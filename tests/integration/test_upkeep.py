@@ -10,18 +10,19 @@ from datetime import timedelta
 from app import scheduling
 from app.ids import new_id
 from app.settings import Settings
-from tests.harness import Actor, Connected
-from tests.integration.test_channels import live
+from tests.harness import BOTH, Actor, Connected
 from tests.integration.test_races import until_it_waits
 from workers import sweeps
 from workers.jobs import run_sync
+
+pytestmark = BOTH
 
 
 async def test_deleted_while_its_channel_is_being_opened(actor: Actor) -> None:
     """The answer tells how the channel is stopped, so the credentials stay until it is there."""
     calendar = await actor.connect()
     actor.sandbox.push.mode = "drop"  # a notification would tell as well
-    gate = actor.sandbox.faults.gate("events.watch")
+    gate = actor.sandbox.faults.gate(actor.operation("watch"))
     running = asyncio.create_task(actor.quiesce())
     await gate.reached()
     await actor.call("DELETE", f"/calendars/{calendar.id}", expect=204)
@@ -32,7 +33,7 @@ async def test_deleted_while_its_channel_is_being_opened(actor: Actor) -> None:
     await running
     actor.advance(timedelta(minutes=10))
     await actor.quiesce()
-    assert live(actor) == []
+    assert actor.live() == []
     assert await _count(actor, "grants") == 0
 
 
@@ -42,7 +43,7 @@ async def test_a_grant_that_does_not_open_stops_no_other_calendar(actor: Actor) 
     actor.advance(timedelta(days=4))
 
     def renewed() -> set[str]:
-        return {channel.calendar_id for channel in live(actor) if channel.expires_at > actor.now() + timedelta(days=6)}
+        return {channel.calendar_id for channel in actor.live() if channel.expires_at > actor.now() + timedelta(days=6)}
 
     async with _looping(actor):
         while not renewed():
@@ -67,7 +68,7 @@ async def test_a_watch_that_hangs_delays_no_poll(actor: Actor) -> None:
     actor.sandbox.push.mode = "drop"
     actor.add_event(calendar, "Polled", hours=150)
     actor.advance(timedelta(days=3, hours=13))
-    gate = actor.sandbox.faults.gate("events.watch")
+    gate = actor.sandbox.faults.gate(actor.operation("renew"))
     async with _looping(actor):
         await gate.reached()
         while not await actor.events(calendar):
@@ -97,7 +98,7 @@ async def test_a_patch_and_a_refresh_do_not_wait_for_each_other_in_a_circle(acto
         await tx.execute("UPDATE oauth_app_secrets SET refused_at = app_now(), last_worked_at = NULL")
     await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
     patch = {"client_secret": calendar.account.client_secret}
-    gate = actor.sandbox.faults.gate("token")
+    gate = actor.sandbox.faults.gate(actor.operation("token"))
     run = asyncio.create_task(run_sync(actor.rt, calendar.key))
     await gate.reached()
     async with actor.rt.db.transaction() as tx:

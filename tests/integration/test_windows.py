@@ -107,7 +107,7 @@ async def test_a_series_deleted_by_its_bare_id_takes_its_occurrences_along(actor
     calendar = await actor.connected()
     series = actor.add_event(calendar, "Weekly", recurrence=("RRULE:FREQ=WEEKLY",))
     await actor.quiesce()
-    actor.sandbox.faults.add("bare_tombstone", "events.list")
+    actor.sandbox.faults.add("bare_tombstone", actor.operation("changes"))
     actor.sandbox.world.delete_event(calendar.remote_id, series.id)
     await actor.quiesce()
     assert await actor.events(calendar) == []

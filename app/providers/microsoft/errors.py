@@ -222,6 +222,7 @@ _BY_CODE: Mapping[str, Callable[[_Complaint], ProviderError]] = {
     "Authorization_RequestDenied": _revoked("scope_missing"),
     "ErrorAccessDenied": lambda c: AccessLost(c.detail),
     "AccessDenied": lambda c: AccessLost(c.detail),
+    "ErrorInvalidIdMalformed": lambda c: CalendarGone(c.detail),  # the calendar's: nobody else writes an id
     "ErrorItemNotFound": lambda c: CalendarGone(c.detail),
     "ErrorInvalidUser": _revoked("account_gone"),
     "Request_ResourceNotFound": _revoked("account_gone"),
