@@ -107,9 +107,14 @@ def _instant(value: object) -> datetime:
         raise PydanticCustomError("invalid_time", "is no time of the calendar") from None
 
 
-def _metadata(value: dict[str, str]) -> dict[str, str]:
-    if len(value) > METADATA_KEYS:
+def _few_keys(value: object) -> object:
+    """Counted before each is judged: a complaint per key would be longer than the body."""
+    if isinstance(value, dict) and len(value) > METADATA_KEYS:
         raise PydanticCustomError("too_long", "at most 50 keys")
+    return value
+
+
+def _metadata(value: dict[str, str]) -> dict[str, str]:
     if len(orjson.dumps(value)) > METADATA_BYTES:
         raise PydanticCustomError("too_long", "at most 8192 bytes as JSON")
     return value
@@ -125,6 +130,7 @@ PatchedSecret = Annotated[
 """A secret that may be left out, but not be null."""
 Metadata = Annotated[
     dict[str, str],
+    BeforeValidator(_few_keys),
     AfterValidator(_metadata),
     WithJsonSchema(
         {
@@ -156,20 +162,40 @@ def metadata_text(metadata: Mapping[str, str] | None) -> str | None:
 
 
 def unstorable_texts(value: Any) -> Iterator[FieldProblem]:
-    """Texts (keys too) with a NUL or half a surrogate pair, which no database stores; with their pointers."""
-    stack: list[tuple[str, Any]] = [("", value)]
+    """Texts (keys too) with a NUL or half a surrogate pair, which no database stores; with their pointers.
+
+    Pointers are made for what is found alone: one for each part of a body would cost a thousand times the body.
+    """
+    stack: list[tuple[_Path | None, Any]] = [(None, value)]
     while stack:
-        pointer, item = stack.pop()
+        path, item = stack.pop()
         if isinstance(item, str) and not is_storable(item):
-            yield FieldProblem(pointer, "invalid_text", "holds a NUL character or half a surrogate pair")
+            yield FieldProblem(_pointer(path), "invalid_text", "holds a NUL character or half a surrogate pair")
         elif isinstance(item, list):
-            stack.extend((f"{pointer}/{index}", part) for index, part in enumerate(item))
+            stack.extend(((path, index), part) for index, part in enumerate(item) if isinstance(part, _HOLDS_TEXT))
         elif isinstance(item, dict):
             for key, part in item.items():
-                if is_storable(key):
-                    stack.append((f"{pointer}/{escape(key)}", part))
-                else:
-                    yield FieldProblem(pointer, "invalid_text", "has a key with a NUL or half a surrogate pair")
+                if not is_storable(key):
+                    yield FieldProblem(_pointer(path), "invalid_text", "has a key with a NUL or half a surrogate pair")
+                elif isinstance(part, _HOLDS_TEXT):
+                    stack.append(((path, key), part))
+
+
+_Path = tuple[Any, str | int]
+"""A step and the path before it."""
+_HOLDS_TEXT = (str, list, dict)
+
+
+def _pointer(path: _Path | None) -> str:
+    steps: list[str] = []
+    while path is not None:
+        path, step = path
+        steps.append(f"/{escape(str(step))[:POINTER_STEP]}")
+    return "".join(reversed(steps))
+
+
+POINTER_STEP = 200
+"""Characters of a customer's key that a pointer repeats."""
 
 
 def is_storable(text: str) -> bool:

@@ -161,14 +161,19 @@ def refusal(pointer: str, code: str, *, message: str) -> Invalid:
     return invalid([FieldProblem(pointer, code, message)])
 
 
+PROBLEMS_MOST = 20
+"""Wrong places that one answer names."""
+
+
 def invalid(problems: Sequence[FieldProblem]) -> Invalid:
-    """A 422 about these places."""
+    """A 422 about these places, or the first of them."""
+    problems = problems[:PROBLEMS_MOST]
     return Invalid("; ".join(f"{p.pointer or 'the body'}: {p.message}" for p in problems[:5]), errors=tuple(problems))
 
 
 def from_validation(error: RequestValidationError) -> Invalid:
     """FastAPI's complaint in our words; never repeats the customer's values."""
-    return invalid([_problem(detail) for detail in error.errors()])
+    return invalid([_problem(detail) for detail in error.errors()[:PROBLEMS_MOST]])
 
 
 def _problem(detail: Mapping[str, Any]) -> FieldProblem:

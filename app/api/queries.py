@@ -185,6 +185,8 @@ SELECT d.id, d.endpoint_id, d.message_id, d.trigger, d.calendar_id, d.state,
           FROM delivery_attempts t WHERE t.delivery_id = d.id) AS attempts
   FROM deliveries d JOIN messages m ON m.id = d.message_id
  WHERE d.project_id = :project
+   AND (d.calendar_id IS NULL OR d.calendar_id NOT IN (
+        SELECT x.id FROM calendars x WHERE x.project_id = :project AND x.deleted_at IS NOT NULL))
 """
 
 DELIVERY_FILTERS: Final[Mapping[str, str]] = {

@@ -5,9 +5,12 @@ FastAPI validates and the operation runs. A read gets one connection for the key
 its own, because an operation may have to ask a provider before it opens one.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Coroutine
+from itertools import islice
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.inputs import QueryOf, is_storable, unstorable_texts
-from app.api.problems import invalid
+from app.api.problems import PROBLEMS_MOST, escape, invalid, refusal
 from app.crypto import read_api_key, same
 from app.db import ReadTx
 from app.errors import FieldProblem, Malformed, TooLarge, Unauthenticated, WrongMediaType
@@ -26,6 +29,12 @@ from app.runtime import Runtime
 
 BODY_LIMIT = 1024 * 1024
 """Bytes of a request's body."""
+
+_BODY_SECONDS = 30.0
+_KEY_HOLDS_SECONDS = 1.0
+"""A key is looked at once more where the body took longer: it may have been revoked meanwhile."""
+_FIELDS_MOST = 200
+_DEPTH_MOST = 100
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="punctual", Token realm="punctual"'}
 _KEY = "SELECT project_id, secret_hash FROM api_keys WHERE id = :id AND revoked_at IS NULL"
@@ -82,10 +91,14 @@ class ApiRoute(APIRoute):
                 request.state.project_id = await _project_of(tx, key)
             body, parsed = b"", None
             if request.method in _WITH_BODY:
+                started = monotonic()
                 body = await _read_body(request)
                 parsed = _parse(request, body)
-                if not takes_body and parsed:
+                if not takes_body and parsed is not None and parsed != {}:
                     raise invalid(_unexpected(parsed))
+                if monotonic() - started > _KEY_HOLDS_SECONDS:
+                    async with runtime.db.reading() as tx:
+                        await _project_of(tx, key)
             _judge_query(request, known)
             request.state.parsed = parsed
             return await operate(ParsedRequest(request, body=body, parsed=parsed))
@@ -120,14 +133,16 @@ async def _read_body(request: Request) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > BODY_LIMIT:
         raise TooLarge
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > BODY_LIMIT:
-            raise TooLarge
-        chunks.append(chunk)
-    return b"".join(chunks)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > BODY_LIMIT:
+                    raise TooLarge
+    except TimeoutError as exc:
+        raise Malformed(f"the body did not arrive within {_BODY_SECONDS:g} seconds") from exc
+    return bytes(body)
 
 
 def _parse(request: Request, body: bytes) -> object:
@@ -140,8 +155,12 @@ def _parse(request: Request, body: bytes) -> object:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
         parsed = _with_half_pairs(body)
+    if isinstance(parsed, dict) and len(parsed) > _FIELDS_MOST:
+        raise refusal("", "too_long", message=f"has more than {_FIELDS_MOST} fields")
+    if body.count(b"[") + body.count(b"{") > _DEPTH_MOST and _is_deeper(parsed, _DEPTH_MOST):
+        raise Malformed(f"the body is nested more than {_DEPTH_MOST} levels deep")
     if b"\\u" in body:
-        problems = list(unstorable_texts(parsed))
+        problems = list(islice(unstorable_texts(parsed), PROBLEMS_MOST))
         if problems:
             raise invalid(problems)
     return parsed
@@ -149,17 +168,33 @@ def _parse(request: Request, body: bytes) -> object:
 
 def _with_half_pairs(body: bytes) -> object:
     """JSON with an escape of half a surrogate pair is well-formed, though nothing can store it: 422, not 400."""
-    if b"\\ud" not in body.lower():
-        raise Malformed("the body is not JSON")
     try:
-        return json.loads(body)
+        parsed: object = json.loads(body, parse_constant=_no_json) if b"\\ud" in body.lower() else None
     except (ValueError, RecursionError) as exc:
         raise Malformed("the body is not JSON") from exc
+    if next(unstorable_texts(parsed), None) is None:  # then something else was wrong, which json reads generously
+        raise Malformed("the body is not JSON")
+    return parsed
+
+
+def _no_json(constant: str) -> object:
+    raise ValueError(constant)
+
+
+def _is_deeper(parsed: object, most: int) -> bool:
+    level = [parsed]
+    for _ in range(most):
+        inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, list | dict))
+        level = [part for parts in inner for part in parts if isinstance(part, list | dict)]
+        if not level:
+            return False
+    return True
 
 
 def _unexpected(parsed: object) -> list[FieldProblem]:
     if isinstance(parsed, dict):
-        return [FieldProblem(f"/{key}", "unknown_field", "this call takes no fields") for key in parsed]
+        keys = islice(parsed, PROBLEMS_MOST)
+        return [FieldProblem(f"/{escape(key)}", "unknown_field", "this call takes no fields") for key in keys]
     return [FieldProblem("", "wrong_type", "this call takes no body")]
 
 

@@ -56,7 +56,17 @@ def _unique(triggers: list[Trigger]) -> list[Trigger]:
 
 
 Url = Annotated[str, Field(description="https; may not lead into a private network", max_length=2048)]
-Triggers = Annotated[list[Trigger], Field(min_length=1), AfterValidator(_unique)]
+
+
+def _not_more_than_there_are(value: object) -> object:
+    if isinstance(value, list) and len(value) > len(payloads.SUBSCRIBABLE):
+        raise PydanticCustomError("too_long", "has more entries than there are triggers")
+    return value
+
+
+Triggers = Annotated[
+    list[Trigger], Field(min_length=1), BeforeValidator(_not_more_than_there_are), AfterValidator(_unique)
+]
 
 
 class EndpointCreate(Input):

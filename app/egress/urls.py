@@ -37,7 +37,7 @@ def url_problem(url: str, settings: Settings) -> tuple[str, str] | None:
     schemes = ("https", "http") if settings.webhook_allow_http else ("https",)
     if parsed.scheme not in schemes:
         return "scheme_not_allowed", f"must start with {' or '.join(f'{s}://' for s in schemes)}"
-    if "@" in url.partition("://")[2].partition("/")[0]:
+    if "@" in re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]:
         return "userinfo_not_allowed", "user and password are not allowed"
     if "#" in url:
         return "fragment_not_allowed", "a fragment is not allowed"

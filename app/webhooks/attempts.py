@@ -45,6 +45,12 @@ async def attempt(rt: Runtime, claim: Claim) -> Outcome:
     return decide(claim, answer, waits=rt.settings.delivery_retry_seconds, started=started)
 
 
+def crashed(rt: Runtime, claim: Claim, *, started: float) -> Outcome:
+    """An attempt that a fault of ours ended: it counts like any that failed, so it ends like any."""
+    answer = EgressAnswer(None, "internal_error", None, "", {}, None)
+    return decide(claim, answer, waits=rt.settings.delivery_retry_seconds, started=started)
+
+
 def given_back(claim: Claim) -> Outcome:
     """The end of a claim that was not used: due again at once, and not counted."""
     return Outcome(claim, "pending", wait_seconds=0.0, started=monotonic(), is_attempt=False)

@@ -6,7 +6,7 @@ Whatever dies afterwards is due again by itself; whoever settles too late finds 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from time import monotonic
 from typing import Literal
@@ -27,6 +27,7 @@ class Claim:
     """One delivery that is ours until `lease_ends` (on the monotonic clock), and all that sending it takes."""
 
     delivery_id: UUID
+    project_id: UUID
     fence: int
     attempt: int
     """1 for the first."""
@@ -39,6 +40,8 @@ class Claim:
     url: str
     secret_sealed: bytes
     lease_ends: float
+    seen_at: float
+    """When the endpoint's state, URL and secret were read, on the monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +66,22 @@ class Outcome:
 # it the planner, whose statistics never know how long the queue is, would take the queue's index for the join.
 _CLAIM = """
 WITH due AS MATERIALIZED (
-    SELECT id, endpoint_id, next_attempt_at FROM deliveries
+    SELECT id, endpoint_id, project_id, next_attempt_at FROM deliveries
     WHERE state = 'pending' AND next_attempt_at <= (SELECT app_now())
-      AND endpoint_id <> ALL (CAST(:full AS uuid[]))
+      AND endpoint_id <> ALL (CAST(:full AS uuid[])) AND project_id <> ALL (CAST(:full_projects AS uuid[]))
     ORDER BY next_attempt_at LIMIT :scan
 ), ranked AS (
-    SELECT id, next_attempt_at,
+    SELECT id, project_id, next_attempt_at,
            row_number() OVER (PARTITION BY endpoint_id ORDER BY next_attempt_at) AS place,
            coalesce(CAST(CAST(:rooms AS jsonb) ->> CAST(endpoint_id AS text) AS int), :room) AS room
     FROM due
+), fitting AS (
+    SELECT id, next_attempt_at, row_number() OVER (PARTITION BY project_id ORDER BY next_attempt_at) AS place,
+           coalesce(CAST(CAST(:shares AS jsonb) ->> CAST(project_id AS text) AS int), :share) AS room
+    FROM ranked WHERE place <= room
 ), mine AS (
     SELECT d.id, r.next_attempt_at AS due_at
-    FROM ranked r JOIN deliveries d ON d.id = r.id
+    FROM fitting r JOIN deliveries d ON d.id = r.id
     WHERE r.place <= r.room AND d.next_attempt_at <= (SELECT app_now())
     ORDER BY r.next_attempt_at LIMIT :batch
     FOR UPDATE OF d SKIP LOCKED
@@ -85,9 +92,10 @@ WITH due AS MATERIALIZED (
         fence = d.fence + 1
     FROM mine
     WHERE d.id = mine.id
-    RETURNING d.id, d.fence, d.attempt_count, d.trigger, d.created_at, d.message_id, d.endpoint_id, mine.due_at
+    RETURNING d.id, d.fence, d.attempt_count, d.trigger, d.created_at, d.message_id, d.endpoint_id, d.project_id,
+              mine.due_at
 )
-SELECT c.id, c.fence, c.attempt_count, c.trigger, c.created_at, c.message_id, m.payload, c.endpoint_id,
+SELECT c.id, c.project_id, c.fence, c.attempt_count, c.trigger, c.created_at, c.message_id, m.payload, c.endpoint_id,
     CASE WHEN e.deleted_at IS NULL THEN e.state ELSE 'deleted' END AS endpoint_state, e.url, e.secret_sealed
 FROM claimed c JOIN messages m ON m.id = c.message_id JOIN webhook_endpoints e ON e.id = c.endpoint_id
 ORDER BY c.due_at
@@ -140,17 +148,31 @@ FROM gone WHERE e.id = gone.id
 """
 
 
-async def claim(db: Database, *, batch: int, lease_seconds: float, room: int, rooms: Mapping[UUID, int]) -> list[Claim]:
-    """Up to `batch` due deliveries, the longest due first, of each endpoint at most its room.
+async def claim(
+    db: Database,
+    *,
+    batch: int,
+    lease_seconds: float,
+    room: int,
+    rooms: Mapping[UUID, int],
+    share: int = SCAN,
+    shares: Mapping[UUID, int] | None = None,
+) -> list[Claim]:
+    """Up to `batch` due deliveries, the longest due first, of an endpoint at most its room, of a project its share.
 
-    `rooms` says so for endpoints that are busy (0: none at all), `room` for all others. No more than SCAN rows are
-    looked at: what is due behind a long queue of one endpoint shows once that one has no room.
+    `rooms` says so for endpoints that are busy (0: none at all), `room` for all others; so do `shares` and `share` for
+    projects. No more than SCAN rows are looked at: what is due behind a long queue of one endpoint, or project, shows
+    once that one has no room.
     """
-    lease_ends = monotonic() + lease_seconds
+    shares = shares or {}
+    seen_at = monotonic()
     params = {
         "full": [endpoint for endpoint, left in rooms.items() if left <= 0],
         "rooms": orjson.dumps({str(endpoint): left for endpoint, left in rooms.items() if left > 0}).decode(),
         "room": room,
+        "full_projects": [project for project, left in shares.items() if left <= 0],
+        "shares": orjson.dumps({str(project): left for project, left in shares.items() if left > 0}).decode(),
+        "share": share,
         "scan": SCAN,
         "batch": batch,
         "lease": lease_seconds,
@@ -160,6 +182,7 @@ async def claim(db: Database, *, batch: int, lease_seconds: float, room: int, ro
     return [
         Claim(
             delivery_id=row.id,
+            project_id=row.project_id,
             fence=row.fence,
             attempt=row.attempt_count,
             trigger=row.trigger,
@@ -170,10 +193,38 @@ async def claim(db: Database, *, batch: int, lease_seconds: float, room: int, ro
             endpoint_state=row.endpoint_state,
             url=row.url,
             secret_sealed=row.secret_sealed,
-            lease_ends=lease_ends,
+            lease_ends=seen_at + lease_seconds,
+            seen_at=seen_at,
         )
         for row in rows
     ]
+
+
+_STANDING = """
+SELECT d.id, CASE WHEN e.deleted_at IS NULL THEN e.state ELSE 'deleted' END AS endpoint_state, e.url, e.secret_sealed
+  FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[])) AS c (id, fence)
+  JOIN deliveries d ON d.id = c.id AND d.fence = c.fence
+  JOIN webhook_endpoints e ON e.id = d.endpoint_id
+"""
+
+
+async def look_again(db: Database, claims: Sequence[Claim]) -> dict[UUID, Claim]:
+    """Claims as they stand now, by delivery: where to, with which secret; what was dropped is not among them."""
+    by_id = {claim.delivery_id: claim for claim in claims}
+    params = {"ids": list(by_id), "fences": [claim.fence for claim in by_id.values()]}
+    seen_at = monotonic()
+    async with db.reading() as tx:
+        rows = await tx.rows(_STANDING, params)
+    return {
+        row.id: replace(
+            by_id[row.id],
+            endpoint_state=row.endpoint_state,
+            url=row.url,
+            secret_sealed=row.secret_sealed,
+            seen_at=seen_at,
+        )
+        for row in rows
+    }
 
 
 async def settle(db: Database, outcomes: Sequence[Outcome]) -> set[UUID]:

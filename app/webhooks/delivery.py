@@ -1,8 +1,9 @@
 """Delivery: claims what is due, keeps attempts under way, records how they went.
 
 Guarantees: at least once. No transaction is open during an exchange. An endpoint that is slow fills its own slots
-and no others: each holds as many claims as it will take within a second, and at least its slots. Results are
-recorded in batches while others are still under way; a database that is away delays them, and loses none.
+and no others, and a project its share and no more (`lanes`). What was changed, deleted or dropped is not sent to the
+old place later than FRESH_SECONDS. Results are recorded in batches while others are still under way; a database that is
+away delays them, and loses none.
 """
 
 import asyncio
@@ -18,48 +19,24 @@ from uuid import UUID
 from app.db import DATABASE_ERRORS
 from app.runtime import Runtime
 from app.telemetry import DELIVERIES, DELIVERY_LAG, log
-from app.webhooks.attempts import attempt, given_back
-from app.webhooks.claims import Claim, Outcome, claim, per_endpoint, settle
-
-"""What a database that is away, or about to be, looks like: wait and go on."""
+from app.webhooks.attempts import attempt, crashed, given_back
+from app.webhooks.claims import Claim, Outcome, claim, look_again, per_endpoint, settle
+from app.webhooks.lanes import Lane, Turn, Turns
 
 POLL_SECONDS = 0.25
 BATCH = 200
-HELD_FACTOR = 4
+HELD_FACTOR = 8
 """Claims held for each that may be under way: some wait for a slot, some to be recorded."""
-AHEAD_SECONDS = 1.0
-AHEAD_FACTOR = 9
 LEASE_MARGIN_SECONDS = 10.0
 """How much longer than an attempt a claim lasts: the time to wait for a slot, and to record."""
 LOOK_PAST_SECONDS = 0.05
-LANES_REMEMBERED = 2_000
+FRESH_SECONDS = 0.25
+"""A claim that has waited longer is looked at again before it is sent: its endpoint may be another by now."""
 RECORD_BATCH = 500
 RECORD_AT_ONCE = 128
 RECORD_PAUSE_SECONDS = 0.01
 RECORD_SECONDS = 4.0
 """How long a stop waits for results to be recorded; the leases of the others run out."""
-
-
-class _Lane:
-    """The claims of one endpoint: how many are under way, those that wait, and how long one takes."""
-
-    __slots__ = ("active", "is_full", "is_queued", "seconds", "waiting")
-
-    def __init__(self) -> None:
-        self.active = 0
-        self.waiting: deque[Claim] = deque()
-        self.seconds = AHEAD_SECONDS
-        self.is_queued = False
-        self.is_full = False
-
-    @property
-    def held(self) -> int:
-        return self.active + len(self.waiting)
-
-    def credit(self, slots: int) -> int:
-        """How many claims it may hold: its slots, and what these will take within AHEAD_SECONDS."""
-        ahead = slots * AHEAD_SECONDS / max(self.seconds, 0.001)
-        return slots + min(slots * AHEAD_FACTOR, int(ahead))
 
 
 class Courier:
@@ -70,11 +47,13 @@ class Courier:
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
-        self._slots = rt.settings.delivery_endpoint_concurrency
         self._limit = rt.settings.delivery_concurrency
         self._most = HELD_FACTOR * self._limit
-        self._lanes: dict[UUID, _Lane] = {}
-        self._ready: deque[_Lane] = deque()
+        self._turns = Turns(
+            most_active=self._limit,
+            most_held=self._most,
+            most_of_endpoint=rt.settings.delivery_endpoint_concurrency,
+        )
         self._active = 0
         self._held = 0
         self._looked_past = 0.0
@@ -115,33 +94,28 @@ class Courier:
         batch = min(BATCH, self._most - self._held)
         if batch <= 0 or self._is_crowded:
             return False
-        room, rooms = _Lane().credit(self._slots), self._rooms()
+        room, rooms = self._turns.first_room, self._turns.rooms()
         lease = self._rt.settings.delivery_timeout_seconds + LEASE_MARGIN_SECONDS
-        claims = await claim(self._rt.db, batch=batch, lease_seconds=lease, room=room, rooms=rooms)
+        claims = await claim(
+            self._rt.db,
+            batch=batch,
+            lease_seconds=lease,
+            room=room,
+            rooms=rooms,
+            share=self._turns.share,
+            shares=self._turns.shares(),
+        )
         self._held += len(claims)
         self._is_crowded = self._held >= self._most
-        for each in claims:
-            self._lanes.setdefault(each.endpoint_id, _Lane()).waiting.append(each)
+        lanes = {each.endpoint_id: self._turns.take_in(each) for each in claims}
         is_one_full = False
         for endpoint, count in per_endpoint(claims).items():
-            lane = self._lanes[endpoint]
+            lane = lanes[endpoint]
             lane.is_full = count >= rooms.get(endpoint, room)
             is_one_full = is_one_full or lane.is_full
-            self._queue(lane)
+            self._turns.queue(lane)
         self._start()
         return len(claims) == batch or (is_one_full and self._may_look_past())
-
-    def _rooms(self) -> dict[UUID, int]:
-        """What busy endpoints may be given still. A full one gets nothing until it is half empty."""
-        if len(self._lanes) > LANES_REMEMBERED:
-            self._lanes = {endpoint: lane for endpoint, lane in self._lanes.items() if lane.held}
-        rooms: dict[UUID, int] = {}
-        for endpoint, lane in self._lanes.items():
-            if lane.held:
-                room = lane.credit(self._slots) - lane.held
-                lane.is_full = lane.is_full or room <= 0
-                rooms[endpoint] = 0 if lane.is_full else room
-        return rooms
 
     def _may_look_past(self) -> bool:
         """Whether to look at once for what is due behind a long queue of one endpoint: costly, so not always."""
@@ -151,59 +125,77 @@ class Courier:
         self._looked_past = now
         return True
 
-    def _queue(self, lane: _Lane) -> None:
-        if lane.waiting and lane.active < self._slots and not lane.is_queued:
-            lane.is_queued = True
-            self._ready.append(lane)
-
-    def _next(self) -> tuple[_Lane, Claim] | None:
-        """The claim to send next, its slot taken: endpoints take turns."""
-        if not self._ready or self._is_closing:
-            return None
-        lane = self._ready.popleft()
-        lane.is_queued = False
-        lane.active += 1
-        chosen = lane.waiting.popleft()
-        self._queue(lane)
-        return lane, chosen
+    def _next(self) -> Turn | None:
+        return None if self._is_closing else self._turns.next()
 
     def _start(self) -> None:
         while self._active < self._limit and (chosen := self._next()):
             self._active += 1
-            task = asyncio.create_task(self._work(*chosen))
+            task = asyncio.create_task(self._work(chosen))
             self._tasks.add(task)
             task.add_done_callback(self._ended)
 
-    async def _work(self, lane: _Lane, claim: Claim) -> None:
+    async def _work(self, turn: Turn) -> None:
         """Attempt after attempt, whosever turn it is."""
-        chosen: tuple[_Lane, Claim] | None = (lane, claim)
+        chosen: Turn | None = turn
         try:
             while chosen:
-                await self._deliver(*chosen)
+                await self._deliver(chosen)
+                self._start()  # an answer may have opened more slots
                 chosen = self._next()
         finally:
             self._active -= 1
             self._start()
 
-    async def _deliver(self, lane: _Lane, claim: Claim) -> None:
-        started, outcome = monotonic(), None
+    async def _deliver(self, turn: Turn) -> None:
+        lane, claim = turn.lane, turn.claim
+        outcome: Outcome | None = given_back(claim)
         try:
-            outcome = await attempt(self._rt, claim)
-            lane.seconds += (monotonic() - started - lane.seconds) / 5
-        except asyncio.CancelledError:
-            outcome = given_back(claim)
-            raise
+            outcome = await self._attempt(lane, claim)
         finally:
-            if outcome is None:  # a mistake of ours: the lease runs out, and the delivery is due again
-                self._let_go(1)
+            if outcome is None:
+                self._let_go([claim])
             else:
                 self._results.append(outcome)
                 self._recordable.set()
-            lane.active -= 1
-            self._queue(lane)
-            if lane.is_full and lane.held <= lane.credit(self._slots) // 2:
-                lane.is_full = False
+                if outcome.error == "gone":
+                    self._give_back(lane)
+            if self._turns.done(turn):
                 self.wake.set()
+
+    async def _attempt(self, lane: Lane, claim: Claim) -> Outcome | None:
+        """None where the delivery was dropped while it waited."""
+        if monotonic() - claim.seen_at > FRESH_SECONDS:
+            fresh = await self._look_again(lane, claim)
+            if fresh is None:
+                return None
+            claim = fresh
+        started = monotonic()
+        try:
+            outcome = await attempt(self._rt, claim)
+        except Exception:  # noqa: BLE001 - an attempt's outer edge: a fault of ours must not escape the schedule
+            log.exception("delivery.attempt_crashed", delivery=str(claim.delivery_id))
+            outcome = crashed(self._rt, claim, started=started)
+        self._turns.answered(lane, monotonic() - started, in_time=outcome.error != "timeout")
+        return outcome
+
+    async def _look_again(self, lane: Lane, claim: Claim) -> Claim | None:
+        asked = [claim, *lane.waiting]
+        try:
+            fresh = await look_again(self._rt.db, asked)
+        except DATABASE_ERRORS:
+            return claim  # nothing can be recorded then either: its lease decides
+        ids = {each.delivery_id for each in asked}
+        dropped = [each for each in lane.waiting if each.delivery_id in ids and each.delivery_id not in fresh]
+        kept = [fresh.get(each.delivery_id, each) for each in lane.waiting if each not in dropped]
+        lane.waiting = deque(kept)
+        self._let_go(dropped)
+        return fresh.get(claim.delivery_id)
+
+    def _give_back(self, lane: Lane) -> None:
+        """What waits in a lane whose endpoint is over: due again at once, and judged anew."""
+        self._results.extend(given_back(each) for each in lane.waiting)
+        lane.waiting.clear()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -211,8 +203,11 @@ class Courier:
         if error is not None:
             log.error("delivery.attempt_crashed", exc_info=error)
 
-    def _let_go(self, count: int) -> None:
-        self._held -= count
+    def _let_go(self, claims: Sequence[Claim]) -> None:
+        self._held -= len(claims)
+        for each in claims:
+            if self._turns.let_go(each.project_id):
+                self.wake.set()
         if self._is_crowded and self._held <= self._most * 3 // 4:
             self._is_crowded = False
             self.wake.set()
@@ -240,20 +235,19 @@ class Courier:
 
     def _forget(self, results: Iterable[Outcome]) -> None:
         """Recorded, or too late for it: their lease is over, so that the deliveries are due again."""
-        gone = {id(result) for result in results}
+        gone = {id(result): result.claim for result in results}
         self._results = [result for result in self._results if id(result) not in gone]
         if not self._results:
             self._recordable.clear()
-        self._let_go(len(gone))
+        self._let_go(list(gone.values()))
 
     async def finish(self, *, grace_seconds: float) -> None:
         """Let attempts under way end, give the rest back, record it all: within the grace and RECORD_SECONDS."""
         if self._recorder is None:
             return
         self._is_closing = True
-        for lane in self._lanes.values():
-            self._results.extend(given_back(each) for each in lane.waiting)
-            lane.waiting.clear()
+        for lane in self._turns.lanes:
+            self._give_back(lane)
         if self._results:
             self._recordable.set()
         if self._tasks and grace_seconds:

@@ -1,5 +1,8 @@
 """Keys: who may call, and what the others are told."""
 
+import asyncio
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -93,5 +96,22 @@ async def test_a_write_with_a_bad_key_stores_nothing(
     async with rt.db.transaction() as tx:
         await tx.execute("UPDATE api_keys SET revoked_at = app_now() WHERE project_id = :id", {"id": stranger.id})
     assert (await api.post(LIST, json=credentials, headers=stranger.headers)).status_code == 401
+    async with rt.db.reading() as tx:
+        assert await tx.scalar("SELECT count(*) FROM calendars") == 0
+
+
+async def test_a_key_revoked_while_the_body_arrives_writes_nothing(
+    api: httpx.AsyncClient, rt: Runtime, project: Project, credentials: dict[str, Any]
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        text = json.dumps(credentials).encode()
+        yield text[:20]
+        async with rt.db.transaction() as tx:
+            await tx.execute("UPDATE api_keys SET revoked_at = app_now() WHERE project_id = :id", {"id": project.id})
+        await asyncio.sleep(1.1)  # longer than a key counts as checked
+        yield text[20:]
+
+    headers = {**project.headers, "Content-Type": "application/json"}
+    assert (await api.post(LIST, content=body(), headers=headers)).status_code == 401
     async with rt.db.reading() as tx:
         assert await tx.scalar("SELECT count(*) FROM calendars") == 0

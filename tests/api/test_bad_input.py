@@ -304,3 +304,45 @@ async def test_unknown_addresses_and_methods(client: httpx.AsyncClient) -> None:
         answer = await client.request(method, path)
         _refused(answer, "method_not_allowed", status=405)
         assert answer.headers["allow"]
+
+
+async def test_nesting_beyond_reason(client: httpx.AsyncClient) -> None:
+    for depth in (101, 260, 1_000):
+        body = f'{{"url": "http://127.0.0.1:9/", "triggers": {"[" * depth}{"]" * depth}}}'
+        for headers in (JSON, JSON | {"Idempotency-Key": "k"}):
+            _refused(await client.post(WEBHOOKS, content=body, headers=headers), "malformed", status=400)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+async def test_what_only_looks_like_json(client: httpx.AsyncClient, value: str) -> None:
+    """Also beside a well-formed pair, which takes the body through a more generous reader."""
+    body = f'{{"url": {value}, "metadata": {{"a": "\\ud83d\\ude00"}}}}'
+    _refused(await client.post(WEBHOOKS, content=body, headers=JSON), "malformed", status=400)
+
+
+async def test_a_complaint_is_not_longer_than_what_it_complains_about(client: httpx.AsyncClient) -> None:
+    many: list[tuple[str, Any]] = [
+        (WEBHOOKS, ENDPOINT | {"triggers": [0] * 300_000}),
+        (WEBHOOKS, ENDPOINT | {"metadata": dict.fromkeys(map(str, range(60_000)), 0)}),
+        (CALENDARS, GOOD | dict.fromkeys(map(str, range(60_000)), 0)),
+        (f"{CALENDARS}/cal_01JD4Q8ZK3V6W8N2M5T7R9B1CX/access_token", dict.fromkeys(map(str, range(150)), 0)),
+    ]
+    for url, body in many:
+        answer = await client.post(url, json=body)
+        assert answer.status_code == 422
+        assert len(answer.content) < 10_000
+
+
+async def test_a_pointer_is_made_for_what_is_wrong_alone(client: httpx.AsyncClient) -> None:
+    """A pointer for each part of this body would be three gigabytes."""
+    key = "k" * 200_000
+    body = f'{{"{key}": ["\\u0041", {"0," * 15_000} "\\u0000"]}}'
+    answer = await client.post(WEBHOOKS, content=body, headers=JSON)
+    _refused(answer, "invalid_text", f"/{'k' * 200}/15001")
+
+
+async def test_a_call_without_a_body_takes_none(client: httpx.AsyncClient) -> None:
+    url = f"{CALENDARS}/cal_01JD4Q8ZK3V6W8N2M5T7R9B1CX/access_token"
+    for body in ("0", "false", '""', "[]", "1"):
+        _refused(await client.post(url, content=body, headers=JSON), "wrong_type", "")
+    _refused(await client.post(url, json={"a/b~c": 1}), "unknown_field", "/a~1b~0c")

@@ -88,7 +88,10 @@ async def test_a_lost_connection_is_503_and_the_next_request_works(
         # Holds the row, so that the request below waits in a connection that is then cut.
         await tx.rows("SELECT id FROM webhook_endpoints FOR UPDATE")
         waiting = asyncio.create_task(client.patch(f"{WEBHOOKS}/{endpoint}", json={"state": "enabled"}))
-        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        cut = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
         while not await tx.rows(cut):
             await asyncio.sleep(0.01)
             await tx.scalar("SELECT pg_stat_clear_snapshot()")

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from time import monotonic
 
 import asyncpg
+import httpx
 import pytest
 
-from app.ids import MESSAGE, public
+from app.ids import ENDPOINT, MESSAGE, public
+from app.main import create_app
 from app.runtime import Runtime, open_runtime
 from app.webhooks.attempts import attempt
 from app.webhooks.claims import claim, settle
@@ -220,7 +223,109 @@ async def test_a_stop_gives_back_what_is_not_finished(rt: Runtime, project: Proj
 async def test_a_stop_lets_finish_what_can(rt: Runtime, project: Project, receiver: Receiver) -> None:
     await new_endpoint(rt, project, receiver.url)
     receiver.delay = lambda _: 0.3
-    await send(rt, project, count=5)
+    await send(rt, project, count=4)
     async with looping(rt):
-        await eventually(lambda: receiver.busy == 5)
-    assert [d["state"] for d in await deliveries(rt)] == ["succeeded"] * 5
+        await eventually(lambda: receiver.busy == 4)
+    assert [d["state"] for d in await deliveries(rt)] == ["succeeded"] * 4
+
+
+def _has_heard(receiver: Receiver, count: int) -> bool:
+    return sum(path == "/healthy" for path, _, _ in receiver.requests) == count
+
+
+class TestFairness:
+    @pytest.fixture
+    def overrides(self) -> dict[str, object]:
+        return {"delivery_concurrency": 16, "delivery_endpoint_concurrency": 8, "delivery_timeout_seconds": 5}
+
+    async def test_a_project_of_tar_pits_starves_no_other(
+        self, rt: Runtime, project: Project, other_project: Project, receiver: Receiver
+    ) -> None:
+        for number in range(30):
+            await new_endpoint(rt, project, f"{receiver.url}/tar/{number}")
+        await new_endpoint(rt, other_project, f"{receiver.url}/healthy")
+        receiver.delay = lambda path: 30.0 if path.startswith("/tar") else 0.0
+        await send(rt, project, count=40)
+        async with looping(rt):
+            await eventually(lambda: receiver.busy >= 8)
+            for heard in range(1, 6):
+                await send(rt, other_project)
+                await eventually(partial(_has_heard, receiver, heard), seconds=2.5)
+
+    async def test_a_tar_pit_is_tried_one_at_a_time_once_it_is_known(
+        self, rt: Runtime, project: Project, receiver: Receiver
+    ) -> None:
+        await new_endpoint(rt, project, receiver.url)
+        receiver.delay = lambda _: 30.0
+        await send(rt, project, count=30)
+        async with looping(rt):
+            await eventually(lambda: receiver.busy == 4)
+            await eventually(lambda: len(receiver.requests) > 4, seconds=8)
+            assert receiver.busy <= 5  # the receiver does not notice at once that a client has left
+
+
+class TestWhatWasChangedMeanwhile:
+    """Claims that wait for a slot go where the endpoint is now, or nowhere."""
+
+    @pytest.fixture
+    def overrides(self) -> dict[str, object]:
+        return {"delivery_endpoint_concurrency": 2}
+
+    async def test_a_deleted_endpoint(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
+        endpoint = await new_endpoint(rt, project, receiver.url)
+        sent = await self._change(rt, project, receiver, f"/webhooks/{public(ENDPOINT, endpoint.id)}", "DELETE")
+        assert len(receiver.requests) <= sent + 2
+
+    async def test_a_new_address(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
+        endpoint = await new_endpoint(rt, project, f"{receiver.url}/old")
+        path = f"/webhooks/{public(ENDPOINT, endpoint.id)}"
+        sent = await self._change(rt, project, receiver, path, "PATCH", {"url": f"{receiver.url}/new"})
+        assert sum(p == "/old" for p, _, _ in receiver.requests) <= sent + 2
+        assert {d["state"] for d in await deliveries(rt)} == {"succeeded"}
+
+    async def test_an_endpoint_that_says_it_is_gone(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
+        await new_endpoint(rt, project, receiver.url)
+        receiver.statuses = [410]
+        receiver.delay = lambda _: 0.1
+        await send(rt, project, count=60)
+        await deliver_due(rt)
+        assert len(receiver.requests) <= 4
+        assert {d["state"] for d in await deliveries(rt)} == {"failed"}
+
+    async def _change(
+        self, rt: Runtime, project: Project, receiver: Receiver, path: str, method: str, body: object = None
+    ) -> int:
+        """Change it in the middle of a queue; how many had arrived by then."""
+        receiver.delay = lambda p: 0.0 if p == "/new" else 0.2
+        transport = httpx.ASGITransport(create_app(rt))
+        async with httpx.AsyncClient(transport=transport, base_url="http://p", headers=project.headers) as client:
+            await send(rt, project, count=20)
+            async with looping(rt):
+                await eventually(lambda: len(receiver.requests) >= 4)
+                answer = await client.request(method, f"/api/v1{path}", json=body)
+                assert answer.is_success
+                sent = len(receiver.requests)
+                await eventually_idle(rt)
+        return sent
+
+
+async def eventually_idle(rt: Runtime) -> None:
+    """Until nothing is due and nothing is under way."""
+    async with asyncio.timeout(10):
+        while any(d["state"] == "pending" for d in await deliveries(rt)):
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.5)  # a send that should not have been would arrive by now
+
+
+@pytest.mark.parametrize(
+    "value", ["Fri, 20 Nov 2026 10:00:00 +99999999999999999999", "Fri, 20 Nov 99999999999 10:00:00 GMT"]
+)
+async def test_a_retry_after_that_is_none_bypasses_no_record(
+    rt: Runtime, project: Project, receiver: Receiver, value: str
+) -> None:
+    await new_endpoint(rt, project, receiver.url)
+    receiver.headers["retry-after"] = value
+    await send(rt, project)
+    assert await deliver_due(rt) == 1
+    assert [d["state"] for d in await deliveries(rt)] == ["succeeded"]
+    assert len(await attempts(rt)) == 1

@@ -315,6 +315,8 @@ async def test_a_kept_connection_that_was_closed_meanwhile_is_no_failure() -> No
         ("120", 120, 120),
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0, 0),
         ("soon", None, None),
+        ("Fri, 20 Nov 2026 10:00:00 +99999999999999999999", None, None),
+        ("Fri, 20 Nov 99999999999999999999 10:00:00 GMT", None, None),
         ("-5", None, None),
         ("", None, None),
     ],

@@ -16,6 +16,7 @@ WAITS = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 8
 def claim(attempt: int) -> Claim:
     return Claim(
         delivery_id=new_id(),
+        project_id=new_id(),
         fence=1,
         attempt=attempt,
         trigger="webhook.test",
@@ -27,6 +28,7 @@ def claim(attempt: int) -> Claim:
         url="https://receiver.example/",
         secret_sealed=b"",
         lease_ends=monotonic() + 25,
+        seen_at=monotonic(),
     )
 
 

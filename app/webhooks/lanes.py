@@ -1,0 +1,200 @@
+"""Whose turn it is: claims wait in a lane per endpoint, and lanes take turns within a share per project.
+
+A lane begins with a few slots and gets more with each answer; one that lets an attempt run into its timeout has one
+slot until it answers again. However many endpoints a project has, those that are slow, or not known yet, hold at most
+half of all slots: quick ones give theirs back before anybody notices.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+from uuid import UUID
+
+from app.webhooks.claims import Claim
+
+AHEAD_SECONDS = 0.2
+"""A lane holds what it will send within this time, so that what waits is fresh when its turn comes."""
+AHEAD_FACTOR = 9
+FIRST_SECONDS = 1.0
+"""What an attempt is taken to last before the first one has ended."""
+FIRST_SLOTS = 4
+"""Of an endpoint that has not answered yet."""
+QUICK_SECONDS = 0.5
+"""An endpoint whose attempts take less on average is quick."""
+LANES_REMEMBERED = 2_000
+
+
+class Lane:
+    """The claims of one endpoint: how many are under way, those that wait, and how long one takes."""
+
+    __slots__ = ("active", "is_full", "is_queued", "project_id", "seconds", "slots", "waiting")
+
+    def __init__(self, project_id: UUID, most: int) -> None:
+        self.project_id = project_id
+        self.active = 0
+        self.waiting: deque[Claim] = deque()
+        self.seconds = FIRST_SECONDS
+        self.slots = min(FIRST_SLOTS, most)
+        self.is_queued = False
+        self.is_full = False
+
+    @property
+    def held(self) -> int:
+        """Claims in hand."""
+        return self.active + len(self.waiting)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether what it holds comes back soon."""
+        return self.seconds < QUICK_SECONDS and self.slots > 1
+
+    @property
+    def credit(self) -> int:
+        """How many claims it may hold: its slots, and what these will take within AHEAD_SECONDS."""
+        ahead = self.slots * AHEAD_SECONDS / max(self.seconds, 0.001)
+        return self.slots + min(self.slots * AHEAD_FACTOR, int(ahead))
+
+    def answered(self, seconds: float, *, most: int, in_time: bool) -> None:
+        """An attempt took so long."""
+        self.seconds += (seconds - self.seconds) / 5
+        self.slots = min(self.slots * 2, most) if in_time else 1
+
+
+class Turn(NamedTuple):
+    """A claim that is to be sent now; `is_slow` says whose slots it takes."""
+
+    lane: Lane
+    claim: Claim
+    is_slow: bool
+
+
+class _Share:
+    __slots__ = ("held", "ready", "slow")
+
+    def __init__(self) -> None:
+        self.slow = 0
+        """Slots of lanes that were not quick when they took them."""
+        self.held = 0
+        self.ready: deque[Lane] = deque()
+
+
+class Turns:
+    """All lanes: projects take turns, and within one its endpoints."""
+
+    def __init__(self, *, most_active: int, most_held: int, most_of_endpoint: int) -> None:
+        self._share_slow = max(1, most_active // 2)
+        self._share_held = max(1, most_held // 2)
+        self._most = most_of_endpoint
+        self._lanes: dict[UUID, Lane] = {}
+        self._shares: dict[UUID, _Share] = {}
+        self._order: deque[UUID] = deque()
+
+    @property
+    def lanes(self) -> Iterable[Lane]:
+        """Every lane that is remembered."""
+        return self._lanes.values()
+
+    @property
+    def first_room(self) -> int:
+        """What an endpoint that is not known yet may be given."""
+        return Lane(UUID(int=0), self._most).credit
+
+    @property
+    def share(self) -> int:
+        """How many claims a project may hold."""
+        return self._share_held
+
+    def shares(self) -> dict[UUID, int]:
+        """What projects that hold some may be given still."""
+        return {project: self._share_held - share.held for project, share in self._shares.items()}
+
+    def rooms(self) -> dict[UUID, int]:
+        """What known endpoints may be given still. A full one gets nothing until it is half empty."""
+        if len(self._lanes) > LANES_REMEMBERED:
+            self._lanes = {endpoint: lane for endpoint, lane in self._lanes.items() if lane.held}
+        rooms: dict[UUID, int] = {}
+        for endpoint, lane in self._lanes.items():
+            room = lane.credit - lane.held
+            if lane.held:
+                lane.is_full = lane.is_full or room <= 0
+            rooms[endpoint] = 0 if lane.held and lane.is_full else max(room, 1)
+        return rooms
+
+    def take_in(self, claim: Claim) -> Lane:
+        """Put a new claim into its lane."""
+        lane = self._lanes.get(claim.endpoint_id)
+        if lane is None:
+            lane = self._lanes[claim.endpoint_id] = Lane(claim.project_id, self._most)
+        lane.waiting.append(claim)
+        self._share(claim.project_id).held += 1
+        return lane
+
+    def queue(self, lane: Lane) -> None:
+        """Let the lane have turns if it has something to send and a slot for it."""
+        if lane.waiting and lane.active < lane.slots and not lane.is_queued:
+            lane.is_queued = True
+            share = self._share(lane.project_id)
+            if not share.ready:
+                self._order.append(lane.project_id)
+            share.ready.append(lane)
+
+    def next(self) -> Turn | None:
+        """The claim to send next, its slot taken."""
+        for _ in range(len(self._order)):
+            project_id = self._order.popleft()
+            share = self._shares[project_id]
+            turn = self._turn(share)
+            if share.ready:
+                self._order.append(project_id)
+            if turn is not None:
+                return turn
+        return None
+
+    def _turn(self, share: _Share) -> Turn | None:
+        for _ in range(len(share.ready)):
+            lane = share.ready.popleft()
+            if not lane.waiting:  # they were given back meanwhile
+                lane.is_queued = False
+                continue
+            is_slow = not lane.is_quick
+            if is_slow and share.slow >= self._share_slow:
+                share.ready.append(lane)
+                continue
+            lane.is_queued = False
+            lane.active += 1
+            share.slow += is_slow
+            claim = lane.waiting.popleft()
+            if lane.waiting and lane.active < lane.slots:
+                lane.is_queued = True
+                share.ready.append(lane)
+            return Turn(lane, claim, is_slow)
+        return None
+
+    def done(self, turn: Turn) -> bool:
+        """A slot is free again. Whether a lane that was full has room now."""
+        lane = turn.lane
+        lane.active -= 1
+        self._share(lane.project_id).slow -= turn.is_slow
+        self.queue(lane)
+        if lane.is_full and lane.held <= lane.credit // 2:
+            lane.is_full = False
+            return True
+        return False
+
+    def answered(self, lane: Lane, seconds: float, *, in_time: bool) -> None:
+        """An attempt of the lane took so long."""
+        lane.answered(seconds, most=self._most, in_time=in_time)
+
+    def let_go(self, project_id: UUID) -> bool:
+        """A claim is no longer in hand. Whether its project's share has room again."""
+        share = self._share(project_id)
+        share.held -= 1
+        if not share.held and not share.slow and not share.ready:
+            self._shares.pop(project_id)
+        return share.held == self._share_held - 1
+
+    def _share(self, project_id: UUID) -> _Share:
+        share = self._shares.get(project_id)
+        if share is None:
+            share = self._shares[project_id] = _Share()
+        return share
