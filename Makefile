@@ -49,7 +49,7 @@ format: setup ## let ruff sort imports and lay out the code
 bench: setup ## measure, and print each figure as a ratio to the best that the machine can do
 	$(BIN)/python -m benchmarks
 
-conformance: $(CONFORMANCE)/.installed wheels ## let Google's own client library judge the sandbox; check wheels
+conformance: $(CONFORMANCE)/.installed wheels ## let the providers' own client libraries judge the sandbox; check wheels
 	$(CONFORMANCE)/bin/python -m pytest --confcutdir=tests/conformance tests/conformance
 
 wheels: setup ## check that each pin has a wheel for Linux x86_64 and aarch64 and macOS arm64, Python 3.11 to 3.13

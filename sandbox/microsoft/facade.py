@@ -81,7 +81,7 @@ class Graph:
             Route(path, self._serve(handler, f"graph.subscriptions.{name}"), methods=[method])
             for method, path, handler, name in table
         ]
-        return routes
+        return [*routes, Route("/v1.0/{rest:path}", self._open(self._unknown, "graph.unknown"))]
 
     def _mailbox_routes(self, root: str) -> list[Route]:
         table: list[tuple[str, Handler, str]] = [
@@ -94,6 +94,7 @@ class Graph:
             table += [
                 (f"{place}/calendarView", self._view, "graph.calendarView"),
                 (f"{place}/calendarView/delta", self._delta_page, "graph.delta"),
+                (f"{place}/calendarView/delta()", self._delta_page, "graph.delta"),
                 (f"{place}/events", self._events, "graph.events.list"),
                 (f"{place}/events/{{event:str}}", self._event, "graph.event"),
                 (f"{place}/events/{{event:str}}/instances", self._instances, "graph.instances"),
@@ -201,6 +202,11 @@ class Graph:
     @staticmethod
     def _path(request: Request, calendar: Calendar, name: str) -> str:
         return f"calendars('{calendar.id}')/{name}" if "calendar" in request.path_params else name
+
+    @staticmethod
+    async def _unknown(request: Request) -> Response:
+        segment = request.path_params["rest"].rpartition("/")[2]
+        return errors.failure(request, 400, "BadRequest", f"Resource not found for the segment '{segment}'.")
 
     # --- mailboxes ---
 

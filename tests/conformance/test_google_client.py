@@ -1,7 +1,6 @@
 """Google's own client library works against the sandbox, and every answer validates against its discovery document."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,8 +19,6 @@ from googleapiclient.errors import HttpError
 sys.path.insert(0, str(Path(__file__).parent))
 
 from discovery import DOCUMENT, flaws
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Provider:
@@ -66,19 +63,11 @@ class Provider:
 
 
 @pytest.fixture
-def provider() -> Iterator[Provider]:
+def provider(sandbox_url: str) -> Iterator[Provider]:
     """A fresh sandbox."""
-    command = [sys.executable, "-m", "sandbox"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        ready = json.loads(process.stdout.readline())
-        try:
-            made = Provider(ready["url"])
-            yield made
-            made.close()
-        finally:
-            process.terminate()
-            process.wait(timeout=10)
+    made = Provider(sandbox_url)
+    yield made
+    made.close()
 
 
 def checked(answer: dict[str, Any], schema: str) -> dict[str, Any]:
