@@ -16,7 +16,7 @@ from sandbox.microsoft.zones import zone_named
 UTC = ZoneInfo("UTC")
 DEFAULT_PAGE = 10
 LARGEST_PAGE = 1000
-_PREFERENCE = re.compile(r'^\s*([A-Za-z.]+)\s*=\s*"?([^"]*?)"?\s*$')
+_PREFERENCE = re.compile(r'^\s*([A-Za-z.-]+)\s*=\s*"?([^"]*?)"?\s*$')
 
 
 @dataclass(frozen=True, slots=True)
