@@ -256,7 +256,8 @@ def edit(graph: GraphClient, other: str, kind: str, which: int, day: int) -> Non
 
 def edit_series(world: World, calendar_id: str, series: str, original: datetime, kind: str, times: Json) -> None:
     """One of its instances, or all from there on; a rule that ended earlier has no such instance."""
-    shown = {one.original_start for one in world.instances(calendar_id, *(original, original + timedelta(minutes=1)))}
+    span = (original, original + timedelta(minutes=1))
+    shown = {one.original_start for one in world.instances(calendar_id, *span) if one.series_id == series}
     if original not in shown:
         return
     if kind == "cancel":

@@ -17,7 +17,8 @@ from tests.unit.sandbox.graph_metadata import flaws
 KEYS = """
     @odata.etag id createdDateTime lastModifiedDateTime changeKey categories transactionId originalStartTimeZone
     originalEndTimeZone iCalUId uid reminderMinutesBeforeStart isReminderOn hasAttachments subject bodyPreview
-    importance sensitivity isAllDay isCancelled isOrganizer responseRequested seriesMasterId showAs type webLink onlineMeetingUrl
+    importance sensitivity isAllDay isCancelled isOrganizer
+    responseRequested seriesMasterId showAs type webLink onlineMeetingUrl
     isOnlineMeeting onlineMeetingProvider allowNewTimeProposals occurrenceId isDraft hideAttendees responseStatus body
     start end location locations recurrence attendees organizer onlineMeeting
 """
