@@ -205,7 +205,10 @@ class Control:
 
     async def _set_limits(self, request: Request) -> object:
         limits, receivers = self._graph.limits, self._graph.notifier.receivers
+        names = {"concurrency", "retry_after", "slow_seconds", "drop_seconds", "samples"}
         for name, value in (await request.json()).items():
+            if name not in names:
+                raise ValueError(f"no such limit: {name}")
             setattr(limits if hasattr(limits, name) else receivers, name, value)
         return asdict(limits)
 

@@ -1,4 +1,4 @@
-"""The sender of notifications, whoever sends them: in the background, with retries.
+"""Who is to be told of changes, and the sender of notifications: in the background, with retries.
 
 Notifications can be held back (and released in another order), doubled, or dropped, because real ones are. What one
 looks like, and which answers end its attempts, is the business of the façade that makes it.
@@ -8,17 +8,62 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from datetime import datetime
+from typing import Literal, Protocol
 
 import httpx
-
-if TYPE_CHECKING:
-    from sandbox.google.channels import Channel
-    from sandbox.microsoft.notifications import Subscription
 
 Mode = Literal["deliver", "hold", "drop"]
 RETRIES = 6
 RETRY_SECONDS = 0.2
+
+
+@dataclass(slots=True)
+class Channel:
+    """A registration at Google for one calendar by one user's client."""
+
+    id: str
+    calendar_id: str
+    email: str
+    client_id: str
+    address: str
+    token: str | None
+    resource_id: str
+    resource_uri: str
+    expires_at: datetime
+    stopped: bool = False
+    message_number: int = 1
+
+    def is_live(self, now: datetime) -> bool:
+        """Neither stopped nor expired; expiry is silent."""
+        return not self.stopped and self.expires_at > now
+
+
+@dataclass(slots=True)
+class Subscription:
+    """A registration at Graph for one calendar by one user's application. `immutable`: made preferring such ids."""
+
+    id: str
+    calendar_id: str
+    email: str
+    client_id: str
+    resource: str
+    change_type: str
+    notification_url: str
+    lifecycle_url: str | None
+    client_state: str | None
+    expires_at: datetime
+    immutable: bool
+    tls: str = "v1_2"
+    removed: bool = False
+
+    def is_live(self, now: datetime) -> bool:
+        """Neither removed nor expired; expiry is silent."""
+        return not self.removed and self.expires_at > now
+
+    def wants(self, change_type: str) -> bool:
+        """Whether it is for this kind of change."""
+        return change_type in {name.strip().lower() for name in self.change_type.split(",")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,35 +1,14 @@
-"""Google's push channels and their notifications: headers only, no body, as the guide "push" describes them."""
+"""What Google sends to push channels: headers only, no body, as the guide "push" describes it."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from email.utils import format_datetime
 from typing import Literal
 
-from sandbox.push import Post
+from sandbox.push import Channel, Post
 
 RETRIED = {500, 502, 503, 504}
 DEFAULT_LIFE = timedelta(seconds=604_799)
-
-
-@dataclass(slots=True)
-class Channel:
-    """A registration for one calendar by one user's client."""
-
-    id: str
-    calendar_id: str
-    email: str
-    client_id: str
-    address: str
-    token: str | None
-    resource_id: str
-    resource_uri: str
-    expires_at: datetime
-    stopped: bool = False
-    message_number: int = 1
-
-    def is_live(self, now: datetime) -> bool:
-        """Neither stopped nor expired; expiry is silent."""
-        return not self.stopped and self.expires_at > now
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ from sandbox.answers import reply
 from sandbox.door import Door, Endpoint, RequestLog
 from sandbox.faults import Faults
 from sandbox.google import errors, render
-from sandbox.google.channels import DEFAULT_LIFE, Channel, Notification
+from sandbox.google.channels import DEFAULT_LIFE, Notification
 from sandbox.google.listing import Listing
 from sandbox.model import AccessToken, Calendar, Change
-from sandbox.push import Push
+from sandbox.push import Channel, Push
 from sandbox.world import UnknownError, World
 
 Handler = Callable[[Request, AccessToken], Awaitable[Response]]
@@ -74,12 +74,16 @@ class Google:
         token = self._world.tokens.get(text)
         if scheme.lower() != "bearer" or token is None or token.expires_at <= self._world.clock.now():
             return None
-        return token
+        return token if self._is_here(token.email) else None
+
+    def _is_here(self, email: str) -> bool:
+        """Whether this is a Google account."""
+        return self._world.accounts[email].provider == "google"
 
     def _visible(self, request: Request, token: AccessToken) -> Calendar | None:
         calendar_id = request.path_params["calendar"]
         calendar = self._world.calendars.get(token.email if calendar_id == "primary" else calendar_id)
-        if calendar is None or calendar.deleted or token.email not in calendar.acl:
+        if calendar is None or calendar.deleted or token.email not in calendar.acl or calendar.provider != "google":
             return None
         return calendar
 
@@ -103,7 +107,7 @@ class Google:
         if values.get("client_secret") != client.secret:
             return errors.oauth(401, "invalid_client", "Unauthorized")
         grant = self._world.grants.get(values.get("refresh_token", ""))
-        if grant is None:
+        if grant is None or not self._is_here(grant.email):
             return errors.oauth(400, "invalid_grant", "Bad Request")
         if grant.dead is not None:
             return errors.oauth(400, *grant.dead)
@@ -117,7 +121,7 @@ class Google:
         text = (await _form(request)).get("token", "")
         known = self._world.tokens.get(text)
         grant = self._world.grants.get(known.refresh_token if known else text)
-        if grant is None or grant.dead is not None:
+        if grant is None or grant.dead is not None or not self._is_here(grant.email):
             return errors.oauth(400, "invalid_token", "Token expired or revoked")
         self._world.revoke(self._world.accounts[grant.email])
         return reply({})
@@ -131,7 +135,8 @@ class Google:
     # --- calendars ---
 
     async def _calendar_list(self, request: Request, token: AccessToken) -> Response:
-        shown = [c for c in self._world.calendars.values() if token.email in c.acl and not c.deleted]
+        calendars = (c for c in self._world.calendars.values() if c.provider == "google")
+        shown = [c for c in calendars if token.email in c.acl and not c.deleted]
         offset = int(request.query_params.get("pageToken", "0") or 0)
         size = min(250, int(request.query_params.get("maxResults", "100")))
         body: render.Json = {"kind": "calendar#calendarList", "etag": f'"{self._world.seq}"'}

@@ -145,6 +145,8 @@ def planted(kind: str, params: dict[str, Any], request: Request) -> Response:
         )
     else:
         status, code, message = _PLANTED[kind]
+        if kind == "not_found" and request.url.path.startswith("/v1.0/subscriptions"):
+            code, message = "ResourceNotFound", "The object was not found."
         answer = failure(
             request,
             int(params.get("status", status)),

@@ -57,7 +57,7 @@ class Graph:
         self._views = Views(world, faults, self._book, renderer)
         self._delta = Delta(world, faults, renderer)
         self._login = Login(world, faults)
-        self._subscriptions = Subscriptions(world, push, faults, self._views.visible)
+        self._subscriptions = Subscriptions(world, push, faults, self._views.one)
         self._not_ready: dict[str, datetime] = {}
         self.notifier = Notifier(world, push, faults, self._book)
         self.limits = Limits()
@@ -194,7 +194,7 @@ class Graph:
     def _place(self, request: Request, caller: Caller) -> Calendar:
         """The calendar in the path, or the default one; Refused where there is none that the caller may see."""
         name = request.path_params.get("calendar", caller.account.calendar_id)
-        found = next((one for one in self._views.visible(caller) if one.id == name), None)
+        found = self._views.one(caller, name)
         if found is None:
             raise errors.not_found() if len(name) > 20 else errors.malformed_id()
         return found

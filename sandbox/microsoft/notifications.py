@@ -19,7 +19,7 @@ from sandbox.microsoft.book import Book
 from sandbox.microsoft.preferences import Preferences
 from sandbox.microsoft.render import Json, change_key
 from sandbox.model import Change
-from sandbox.push import Post, Push
+from sandbox.push import Post, Push, Subscription
 from sandbox.world import World
 
 OPERATION = "graph.notification"
@@ -38,33 +38,6 @@ _CHANGE_TYPES = {
     "deleted": "deleted",
     "moved_out": "deleted",
 }
-
-
-@dataclass(slots=True)
-class Subscription:
-    """A registration for one calendar by one user's application. `immutable`: it was made preferring such ids."""
-
-    id: str
-    calendar_id: str
-    email: str
-    client_id: str
-    resource: str
-    change_type: str
-    notification_url: str
-    lifecycle_url: str | None
-    client_state: str | None
-    expires_at: datetime
-    immutable: bool
-    tls: str = "v1_2"
-    removed: bool = False
-
-    def is_live(self, now: datetime) -> bool:
-        """Neither removed nor expired; expiry is silent."""
-        return not self.removed and self.expires_at > now
-
-    def wants(self, change_type: str) -> bool:
-        """Whether it is for this kind of change."""
-        return change_type in {name.strip().lower() for name in self.change_type.split(",")}
 
 
 @dataclass(slots=True)

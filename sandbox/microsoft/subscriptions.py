@@ -19,12 +19,11 @@ from starlette.responses import Response
 from sandbox.faults import Faults
 from sandbox.microsoft.answers import here, reply
 from sandbox.microsoft.errors import Refused, planted
-from sandbox.microsoft.notifications import Subscription
 from sandbox.microsoft.preferences import preferences
 from sandbox.microsoft.render import METADATA, Json
 from sandbox.microsoft.views import Caller
 from sandbox.model import Calendar
-from sandbox.push import Post, Push
+from sandbox.push import Post, Push, Subscription
 from sandbox.world import World
 
 LONGEST = timedelta(minutes=10_080)
@@ -38,9 +37,11 @@ _PLANTED_ON_CREATE = ("duplicate_subscription", "endpoint_unreachable", "push_no
 
 
 class Subscriptions:
-    """Answers them. `visible` says which calendars a caller has."""
+    """Answers them. `visible` finds a calendar that a caller may see by its id."""
 
-    def __init__(self, world: World, push: Push, faults: Faults, visible: Callable[[Caller], list[Calendar]]) -> None:
+    def __init__(
+        self, world: World, push: Push, faults: Faults, visible: Callable[[Caller, str], Calendar | None]
+    ) -> None:
         self._world = world
         self._push = push
         self._faults = faults
@@ -159,7 +160,7 @@ class Subscriptions:
         if match is None or who not in own:
             raise _invalid(f"Unsupported resource '{resource}'.")
         name = unquote(match[2]) if match[2] is not None else caller.account.calendar_id
-        calendar = next((one for one in self._visible(caller) if one.id == name), None)
+        calendar = self._visible(caller, name)
         if calendar is None:
             raise Refused(
                 400,

@@ -85,10 +85,13 @@ class Views:
     def visible(self, caller: Caller) -> list[Calendar]:
         """The mailbox's own calendars, the default one first, then those that others have shared."""
         email = caller.account.email
-        found = [
-            c for c in self._world.calendars.values() if c.provider == "microsoft" and email in c.acl and not c.deleted
-        ]
+        found = [one for one in self._world.calendars.values() if _may_see(email, one)]
         return sorted(found, key=lambda c: (c.owner != email, c.kind != "primary"))
+
+    def one(self, caller: Caller, calendar_id: str) -> Calendar | None:
+        """The one with this id, if it is visible."""
+        found = self._world.calendars.get(calendar_id)
+        return found if found is not None and _may_see(caller.account.email, found) else None
 
     def calendars(self, request: Request, caller: Caller) -> Response:
         """The list; ten to a page unless `$top` says otherwise."""
@@ -181,6 +184,10 @@ class Views:
         if skip + top < len(shown):
             body["@odata.nextLink"] = _next(request, skip + top)
         return reply(body, prefs=prefs)
+
+
+def _may_see(email: str, calendar: Calendar) -> bool:
+    return calendar.provider == "microsoft" and email in calendar.acl and not calendar.deleted
 
 
 def _next(request: Request, skip: int) -> str:
