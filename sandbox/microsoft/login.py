@@ -16,7 +16,7 @@ from starlette.responses import Response
 from sandbox import ids
 from sandbox.faults import Faults
 from sandbox.microsoft.errors import mark_of
-from sandbox.microsoft.reasons import REASONS
+from sandbox.microsoft.reasons import REASONS, UNKNOWN
 from sandbox.model import Account, Grant, OAuthClient
 from sandbox.world import World
 
@@ -181,7 +181,7 @@ class Login:
     def _refusal(
         self, request: Request, code: int, words: dict[str, str], params: dict[str, Any] | None = None
     ) -> Response:
-        status, error, suberror, text = REASONS[code]
+        status, error, suberror, text = REASONS.get(code, UNKNOWN)
         known = {"user": "", "issuer": "", "detail": "", "issued": _ticks(self._world.clock.now())} | words
         given = params or {}
         status = int(given.get("status", status))

@@ -5,6 +5,7 @@ often is put into a state of its own, by host: first its notifications come late
 notifications for changes in resource data through webhooks").
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -203,6 +204,7 @@ class Notifier:
                 self.lost.append(batch)
             elif state == "slow":
                 self._postponed.append((self._world.clock.now() + self.receivers.span, batch))
+                asyncio.get_running_loop().call_later(self.receivers.span.total_seconds() + 1, self.send_due)
             else:
                 self._push.send(batch)
             self.send_due()

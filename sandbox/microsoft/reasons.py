@@ -75,3 +75,6 @@ REASONS: dict[int, Reason] = {
     7000222: Reason(401, _CLIENT, None, "The provided client secret keys for app '{client}' are expired."),
     9002313: Reason(400, _ASKED, None, "Invalid request. Request is malformed or invalid."),
 }
+
+UNKNOWN = Reason(400, "invalid_grant", None, "The request was refused.")
+"""A number that is not in the list: numbers are added and retired all the time."""

@@ -162,6 +162,18 @@ async def test_faults_of_a_round(graph: GraphClient) -> None:
     assert len((await graph.round(page["@odata.nextLink"]))[0]) == 6
 
 
+async def test_the_state_is_lost_in_the_middle_of_a_round(graph: GraphClient) -> None:
+    for number in range(3):
+        graph.add(f"Event {number}")
+    graph.box.faults.add("cursor_expired", "graph.delta", page=2)
+    page = await graph.get(f"{graph.view}/delta", "odata.maxpagesize=2", **bounds(*WINDOW))
+    body = await graph.get(page["@odata.nextLink"], expect=410)
+    assert body["error"]["code"] == "SyncStateNotFound"
+    graph.box.faults.add("bad_page_token", "graph.delta")
+    await graph.get(page["@odata.nextLink"], expect=400)
+    assert len((await graph.get(page["@odata.nextLink"], "odata.maxpagesize=2"))["value"]) == 1
+
+
 async def test_endless_pages(graph: GraphClient) -> None:
     for number in range(3):
         graph.add(f"Event {number}")

@@ -224,6 +224,29 @@ async def test_personal_accounts() -> None:
         assert graph.account.tenant == "9188040d-6c67-4c5b-b112-36a304b66dad"
 
 
+async def test_more_than_ten_calendars(graph: GraphClient) -> None:
+    graph.world.add_calendar(graph.account, "Birthdays", kind="birthday")
+    for number in range(10):
+        graph.world.add_calendar(graph.account, f"Calendar {number}")
+    first = await graph.get("/v1.0/me/calendars")
+    second = await graph.get(first["@odata.nextLink"])
+    assert [len(page["value"]) for page in (first, second)] == [10, 2]
+    assert flaws(first["value"], "[calendar]") == []
+    assert [(one["canEdit"], one["canShare"]) for one in first["value"][:2]] == [(True, True), (False, False)]
+    assert "@odata.nextLink" not in await graph.get("/v1.0/me/calendars", _top="50")
+
+
+async def test_the_providers_do_not_take_each_others_tokens(graph: GraphClient) -> None:
+    await graph.get("/oauth2/v3/userinfo", expect=401)
+    form = {
+        "grant_type": "refresh_token",
+        "client_id": graph.account.client_id,
+        "client_secret": graph.account.client_secret,
+        "refresh_token": graph.account.refresh_token,
+    }
+    assert (await graph.http.post("/token", data=form)).status_code == 400
+
+
 async def test_the_fifth_request_at_once_is_refused(graph: GraphClient) -> None:
     gate = graph.box.faults.gate("graph.calendarView")
     tasks = [asyncio.create_task(graph.http.get(graph.view, params=bounds(*WINDOW))) for _ in range(4)]
@@ -263,6 +286,39 @@ async def test_errors_that_depend(graph: GraphClient) -> None:
     graph.world.clock.advance(timedelta(minutes=11))
     await graph.get("/v1.0/me/calendars")
     await graph.get("/v1.0/me/messages", expect=400)
+
+
+@pytest.mark.parametrize(
+    ("rule", "pattern", "extent"),
+    [
+        ("FREQ=DAILY;INTERVAL=2", {"type": "daily", "interval": 2}, {"type": "noEnd", "endDate": "0001-01-01"}),
+        ("FREQ=WEEKLY;BYDAY=MO,FR", {"type": "weekly", "daysOfWeek": ["monday", "friday"]}, {"type": "noEnd"}),
+        ("FREQ=MONTHLY;COUNT=3", {"type": "absoluteMonthly", "dayOfMonth": 2}, {"numberOfOccurrences": 3}),
+        (
+            "FREQ=MONTHLY;BYDAY=-1MO;UNTIL=20270101T000000Z",
+            {"type": "relativeMonthly", "daysOfWeek": ["monday"], "index": "last"},
+            {"type": "endDate", "endDate": "2027-01-01"},
+        ),
+        ("FREQ=YEARLY", {"type": "absoluteYearly", "month": 11, "dayOfMonth": 2}, {"startDate": "2026-11-02"}),
+        ("FREQ=YEARLY;BYMONTH=11;BYDAY=MO;BYSETPOS=1", {"type": "relativeYearly", "index": "first"}, {}),
+    ],
+)
+async def test_patterns(graph: GraphClient, rule: str, pattern: Json, extent: Json) -> None:
+    master = graph.add(recurrence=(f"RRULE:{rule}",))
+    recurrence = (await graph.get(f"/v1.0/me/events/{master}"))["recurrence"]
+    assert flaws(recurrence, "patternedRecurrence") == []
+    assert recurrence["pattern"] | pattern == recurrence["pattern"]
+    assert recurrence["range"] | extent == recurrence["range"]
+
+
+async def test_a_body_that_is_markup(graph: GraphClient) -> None:
+    markup = "<html><head><style>p {}</style></head><body><p>One &amp; two</p>\n<p>Three<br>four</p></body></html>"
+    graph.add(description=markup, description_type="html")
+    graph.add(conference=Conference("zoom", "https://zoom.us/j/1"), start=NOON + timedelta(hours=1))
+    event, linked = await graph.listed(None, 'outlook.body-content-type="text"')
+    assert event["body"]["content"] == "One & two\r\nThree\r\nfour"
+    assert (linked["body"]["content"], linked["onlineMeeting"]) == ("https://zoom.us/j/1", None)
+    assert (await graph.listed())[0]["body"] == {"contentType": "html", "content": markup}
 
 
 async def test_google_and_microsoft_share_one_world(graph: GraphClient) -> None:

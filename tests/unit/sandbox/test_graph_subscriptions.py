@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -120,6 +121,17 @@ async def test_what_is_refused(graph: Subscriber) -> None:
     await graph.subscribe(changeType="updated")
     answer = await graph.http.post(PATH, content=b"{")
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "BadRequest")
+
+
+async def test_a_mailbox_has_room_for_a_thousand(graph: Subscriber) -> None:
+    made = graph.box.push.subscriptions[(await graph.subscribe())["id"]]
+    for number in range(999):
+        other = replace(made, id=str(number), resource=f"other {number}")
+        graph.box.push.subscriptions[other.id] = other
+    await graph.subscribe(expect=403, changeType="updated")
+    page = await graph.get(PATH)
+    assert len(page["value"]) == 100
+    assert len((await graph.get(page["@odata.nextLink"]))["value"]) == 100
 
 
 async def test_how_long_it_lives(graph: Subscriber) -> None:
