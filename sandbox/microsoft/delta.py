@@ -24,7 +24,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sandbox import series
+from sandbox import ids, series
 from sandbox.faults import Faults
 from sandbox.microsoft import errors
 from sandbox.microsoft.answers import here, reply
@@ -217,7 +217,7 @@ class Delta:
         if any(entry.is_master for entry in entries) and self._strike("missing_master", calendar):
             entries = [entry for entry in entries if not entry.is_master]
         if self._strike("unknown_removals", calendar):
-            entries = [*entries, *(Entry(secrets.token_hex(20)) for _ in range(3))]
+            entries = [*entries, *(Entry(ids.immutable(secrets.token_hex(8))) for _ in range(3))]
         if self._strike("replayed_changes", calendar):
             old = [entry for entry in self._initial(calendar, place, upto) if not entry.is_master]
             entries = [*old, *entries]
