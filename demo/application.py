@@ -64,8 +64,7 @@ class Application:
 
     async def connect(self, credentials: dict[str, str], **fields: object) -> str:
         """Connect an account's primary calendar; its id."""
-        body = {"platform": "google", **credentials, **fields}
-        return str((await self.call("POST", "/calendars", body=body))["id"])
+        return str((await self.call("POST", "/calendars", body={**credentials, **fields}))["id"])
 
     async def calendar(self, calendar_id: str) -> Json:
         """The calendar with its health."""

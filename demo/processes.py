@@ -197,6 +197,8 @@ class Stack:
             "PUBLIC_URL": self.api_url,
             "GOOGLE_API_URL": self.sandbox_url,
             "GOOGLE_TOKEN_URL": f"{self.sandbox_url}/token",
+            "MICROSOFT_GRAPH_URL": self.sandbox_url,
+            "MICROSOFT_LOGIN_URL": self.sandbox_url,
             "EGRESS_ALLOW": "127.0.0.0/8",
             "WEBHOOK_ALLOW_HTTP": "1",
         }

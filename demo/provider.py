@@ -19,10 +19,12 @@ Json = dict[str, Any]
 class Account:
     """A person at the provider, their primary calendar, and the grant that an application got for it."""
 
+    provider: str
     email: str
     calendar_id: str
     zone: ZoneInfo
     credentials: dict[str, str]
+    """What an application sends to connect it, the platform among it."""
 
 
 class Provider:
@@ -34,16 +36,18 @@ class Provider:
         self.edited_at = 0.0
 
     async def seed(self, *, count: int) -> list[Account]:
-        """Two accounts whose calendars have about `count` entries each."""
-        made = await self._call("POST", "/_sandbox/seed", {"count": count})
-        return [await self._account(one) for one in made["accounts"]]
+        """One account at each provider, whose calendars have about `count` entries each."""
+        made = await self._call("POST", "/_sandbox/seed", {"count": count, "providers": ["google", "microsoft"]})
+        firsts = {one["provider"]: one for one in reversed(made["accounts"])}
+        return [await self._account(firsts[provider]) for provider in ("google", "microsoft")]
 
     async def _account(self, made: Json) -> Account:
         names = ("client_id", "client_secret", "refresh_token")
         now = datetime.now(UTC)
         shown = await self.instances(made["calendar_id"], now, now + timedelta(days=28))
         zone = ZoneInfo(shown[0]["time_zone"])
-        return Account(made["email"], made["calendar_id"], zone, {name: made[name] for name in names})
+        credentials = {"platform": made["provider"], **{name: made[name] for name in names}}
+        return Account(made["provider"], made["email"], made["calendar_id"], zone, credentials)
 
     async def create(self, calendar_id: str, **draft: object) -> str:
         """A new event or series; its id."""

@@ -97,7 +97,7 @@ def _tell(run: Json, database: str) -> None:
     say(f"  key       {run['api_key']}")
     for calendar in run["calendars"]:
         say(f"  calendar  {calendar['id']} of {calendar['email']}")
-    say(f"  sandbox   {run['sandbox_url']} plays Google, {run['sink_url']} receives webhooks")
+    say(f"  sandbox   {run['sandbox_url']} plays Google and Microsoft, {run['sink_url']} receives webhooks")
     say(f"  data      {database}; logs in {LOGS.relative_to(ROOT)}/")
     say(f"  try       {run['curl']}")
     say()

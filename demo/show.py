@@ -26,7 +26,9 @@ WEBHOOK_SECONDS = 20.0
 async def show() -> bool:
     """The whole demo; whether all of it was right. Raises StackError and what the services raise."""
     started = time.monotonic()
-    say("Punctual, shown on this machine. Google is played by the sandbox, your application by this script.")
+    say(
+        "Punctual, shown on this machine. Google and Microsoft are played by the sandbox, your application by this script."
+    )
     say()
     async with services.temporary() as place:
         say(f"  services   {place.description}  ({time.monotonic() - started:.1f} s)")
@@ -73,15 +75,15 @@ class Demo:
 
     async def run(self) -> Verdict:
         """Connect, edit, compare."""
-        first, second = await self._connect()
+        calendars = await self._connect()
         say()
-        say("  Each edit but the last is announced by a push; a sync follows after a second of quiet.")
+        say("  Each edit but the last two is announced by a push; a sync follows after a second of quiet.")
         say(
             f"  Some pushes get lost, so there is an audit: every {AUDIT_SECONDS} s (±25 %) here, by default every 6 h."
         )
         say()
         say(telling.row("", "at the provider", "after", "what your application is told"))
-        story = Story(self._provider, self._application, (first, second))
+        story = Story(self._provider, self._application, calendars)
         async with aclosing(story.edits()) as edits:
             async for edit in edits:
                 before = self._numbers[edit.calendar.id]
@@ -89,13 +91,13 @@ class Demo:
                 if not await self._follow(edit, before):
                     break
         say()
-        return await self._judge([first, second])
+        return await self._judge(calendars)
 
     # --- connecting ---
 
-    async def _connect(self) -> tuple[Connected, Connected]:
+    async def _connect(self) -> list[Connected]:
         accounts = await self._provider.seed(count=SEEDED)
-        series = await add_clock_series(self._provider, accounts[0])
+        series = [await add_clock_series(self._provider, account) for account in accounts]
         endpoint = await self._application.subscribe()
         say(f"  endpoint   {endpoint['id']} listens to {', '.join(endpoint['triggers'])}")
         say()
@@ -107,9 +109,10 @@ class Demo:
         for calendar in calendars:
             await self._first_sync(calendar, asked)
         coming = {"start_time_gte": datetime.now(UTC).isoformat(), "ordering": "start_time"}
-        occurrences = await self._application.events(calendars[0].id, series_id=series.id, **coming)
-        say(f"  {series.told(occurrences[0])}")
-        return calendars[0], calendars[1]
+        for calendar, one in zip(calendars, series, strict=True):
+            occurrences = await self._application.events(calendar.id, series_id=one.id, **coming)
+            say(f"  {calendar.label:<10} {one.told(occurrences[0])}")
+        return calendars
 
     async def _first_sync(self, calendar: Connected, asked: float) -> None:
         """Until its first message has come, its push channel is open, and it was looked at once more after that."""

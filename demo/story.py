@@ -3,7 +3,7 @@
 `edits()` makes them one after the other; whoever iterates waits for what an edit leads to before the next one.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from time import monotonic_ns
@@ -25,8 +25,8 @@ class Connected:
 
     @property
     def label(self) -> str:
-        """The account's name, short."""
-        return self.account.email.partition("@")[0]
+        """Whose calendar."""
+        return self.account.provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,33 +81,39 @@ async def add_clock_series(provider: Provider, account: Account) -> ClockSeries:
 
 
 class Story:
-    """The edits, on two connected calendars."""
+    """The edits, on calendars of both providers."""
 
-    def __init__(self, provider: Provider, application: Application, calendars: tuple[Connected, Connected]) -> None:
+    def __init__(self, provider: Provider, application: Application, calendars: Sequence[Connected]) -> None:
         self._provider = provider
         self._application = application
-        self._first, self._second = calendars
-        self._spare: list[Json] = []
+        self._calendars = calendars
+        self._spare: dict[str, list[Json]] = {}
 
     async def edits(self) -> AsyncGenerator[Edit, None]:
-        """Every edit of the demo; each is made when it is asked for."""
-        coming = await _coming(self._provider, self._first.account)
-        self._spare = [i for i in coming if i["series_id"] is None and "T" in i["start"]]
-        yield await self._create()
-        yield await self._rename()
-        yield await self._move()
-        yield await self._move_occurrence()
-        yield await self._cancel_occurrence()
-        yield await self._cancel()
-        yield await self._delete_series()
-        yield await self._burst()
-        try:
-            yield await self._lose_a_push()
-        finally:
-            await self._provider.pushes("deliver")
+        """Every edit of the demo, at one provider and then at the other; each is made when it is asked for."""
+        for calendar in self._calendars:
+            coming = await _coming(self._provider, calendar.account)
+            self._spare[calendar.id] = [i for i in coming if i["series_id"] is None and "T" in i["start"]]
+        for edit in (
+            self._create,
+            self._rename,
+            self._move,
+            self._move_occurrence,
+            self._cancel_occurrence,
+            self._cancel,
+            self._delete_series,
+            self._burst,
+        ):
+            for calendar in self._calendars:
+                yield await edit(calendar)
+        for calendar in self._calendars:
+            try:
+                yield await self._lose_a_push(calendar)
+            finally:
+                await self._provider.pushes("deliver")
 
-    async def _create(self) -> Edit:
-        account = self._first.account
+    async def _create(self, calendar: Connected) -> Edit:
+        account = calendar.account
         start = datetime.combine(datetime.now(account.zone).date() + timedelta(days=2), time(15), account.zone)
         made = await self._provider.create(
             account.calendar_id,
@@ -115,56 +121,56 @@ class Story:
             start=start.isoformat(),
             end=(start + timedelta(hours=1)).isoformat(),
             attendees=[{"email": "ana@guests.example", "name": "Ana"}],
-            conference={"kind": "meet", "url": "https://meet.google.com/kic-koff-now"},
+            conference=_CONFERENCES[account.provider],
         )
-        return Edit(self._first, f'create "Kick-off", {_at(start)}', {made: "created"})
+        return Edit(calendar, f'create "Kick-off", {_at(start)}', {made: "created"})
 
-    async def _rename(self) -> Edit:
-        event = self._spare.pop()
-        await self._provider.update(self._first.account.calendar_id, event["event_id"], title="Renamed in passing")
-        return Edit(self._first, f'rename "{event["title"]}"', {event["event_id"]: "renamed"})
+    async def _rename(self, calendar: Connected) -> Edit:
+        event = self._spare[calendar.id].pop()
+        await self._provider.update(calendar.account.calendar_id, event["event_id"], title="Renamed in passing")
+        return Edit(calendar, f'rename "{event["title"]}"', {event["event_id"]: "renamed"})
 
-    async def _move(self) -> Edit:
-        event = self._spare.pop()
-        await self._provider.update(self._first.account.calendar_id, event["event_id"], **_later(event, hours=2))
-        return Edit(self._first, f'move "{event["title"]}" by 2 h', {event["event_id"]: "rescheduled"})
+    async def _move(self, calendar: Connected) -> Edit:
+        event = self._spare[calendar.id].pop()
+        await self._provider.update(calendar.account.calendar_id, event["event_id"], **_later(event, hours=2))
+        return Edit(calendar, f'move "{event["title"]}" by 2 h', {event["event_id"]: "rescheduled"})
 
-    async def _move_occurrence(self) -> Edit:
-        account = self._first.account
+    async def _move_occurrence(self, calendar: Connected) -> Edit:
+        account = calendar.account
         one = next(i for i in await _coming(self._provider, account) if i["title"] == CLOCK_SERIES)
         moved = _later(one, hours=4)
         await self._provider.update_occurrence(account.calendar_id, one["series_id"], one["original_start"], **moved)
         on = _on(datetime.fromisoformat(one["start"]))
-        return Edit(self._first, f'move one "{one["title"]}" ({on}) by 4 h', {one["event_id"]: "rescheduled"})
+        return Edit(calendar, f'move one "{one["title"]}" ({on}) by 4 h', {one["event_id"]: "rescheduled"})
 
-    async def _cancel_occurrence(self) -> Edit:
-        account = self._first.account
+    async def _cancel_occurrence(self, calendar: Connected) -> Edit:
+        account = calendar.account
         one = [i for i in await _coming(self._provider, account) if i["title"] == CLOCK_SERIES][1]
         await self._provider.cancel_occurrence(account.calendar_id, one["series_id"], one["original_start"])
         on = _on(datetime.fromisoformat(one["start"]))
-        return Edit(self._first, f'cancel one "{one["title"]}" ({on})', {one["event_id"]: "deleted"})
+        return Edit(calendar, f'cancel one "{one["title"]}" ({on})', {one["event_id"]: "deleted"})
 
-    async def _cancel(self) -> Edit:
-        event = self._spare.pop()
-        await self._provider.delete(self._first.account.calendar_id, event["event_id"])
-        return Edit(self._first, f'cancel "{event["title"]}"', {event["event_id"]: "deleted"})
+    async def _cancel(self, calendar: Connected) -> Edit:
+        event = self._spare[calendar.id].pop()
+        await self._provider.delete(calendar.account.calendar_id, event["event_id"])
+        return Edit(calendar, f'cancel "{event["title"]}"', {event["event_id"]: "deleted"})
 
-    async def _delete_series(self) -> Edit:
-        account = self._second.account
+    async def _delete_series(self, calendar: Connected) -> Edit:
+        account = calendar.account
         coming = await _coming(self._provider, account)
-        series = next(i for i in coming if i["series_id"] is not None)
+        series = next(i for i in coming if i["series_id"] is not None and not i["title"].startswith(CLOCK_SERIES))
         # Punctual keeps more than the four weeks that it promises: all that it shows of the series must go.
-        listed = await self._application.events(self._second.id, series_id=series["series_id"], is_deleted="false")
+        listed = await self._application.events(calendar.id, series_id=series["series_id"], is_deleted="false")
         await self._provider.delete(account.calendar_id, series["series_id"])
         expected = {event["platform_uuid"]: "deleted" for event in listed}
-        return Edit(self._second, f'delete the series "{series["title"]}"', expected)
+        return Edit(calendar, f'delete the series "{series["title"]}"', expected)
 
-    async def _burst(self) -> Edit:
-        calendar_id = self._first.account.calendar_id
+    async def _burst(self, calendar: Connected) -> Edit:
+        calendar_id = calendar.account.calendar_id
         expected: dict[str, str] = {}
         started = monotonic_ns()
         for number in range(BURST):
-            event, kind = self._spare.pop(), _BURST_KINDS[number % len(_BURST_KINDS)]
+            event, kind = self._spare[calendar.id].pop(), _BURST_KINDS[number % len(_BURST_KINDS)]
             event_id = event["event_id"]
             expected[event_id] = kind
             if kind == "renamed":
@@ -176,16 +182,24 @@ class Story:
             else:
                 await self._provider.delete(calendar_id, event_id)
         within = (monotonic_ns() - started) / 1e9
-        return Edit(self._first, f"{BURST} edits of {BURST} events within {within:.1f} s", expected)
+        return Edit(calendar, f"{BURST} edits of {BURST} events within {within:.1f} s", expected)
 
-    async def _lose_a_push(self) -> Edit:
-        account = self._second.account
-        coming = await _coming(self._provider, account)
-        event = next(i for i in coming if i["series_id"] is None and "T" in i["start"])
+    async def _lose_a_push(self, calendar: Connected) -> Edit:
+        account = calendar.account
+        event = self._spare[calendar.id].pop()
         await self._provider.pushes("drop")
         await self._provider.update(account.calendar_id, event["event_id"], title="Quiet change")
         what = f'rename "{event["title"]}"; its push gets lost'
-        return Edit(self._second, what, {event["event_id"]: "renamed"}, is_push_lost=True)
+        return Edit(calendar, what, {event["event_id"]: "renamed"}, is_push_lost=True)
+
+
+_CONFERENCES = {
+    "google": {"kind": "meet", "url": "https://meet.google.com/kic-koff-now"},
+    "microsoft": {
+        "kind": "teams",
+        "url": "https://teams.microsoft.com/l/meetup-join/19%3ameeting_a2ljay1vZmY%40thread.v2/0",
+    },
+}
 
 
 async def _coming(provider: Provider, account: Account) -> list[Json]:

@@ -22,7 +22,7 @@ def say(line: str = "") -> None:
 
 def row(who: str, done: str, after: str, told: str) -> str:
     """One line of the table, or more where much was told."""
-    head = f"  {who:<6} {done:<{DONE_WIDTH}} {after:>9}   "
+    head = f"  {who:<10} {done:<{DONE_WIDTH}} {after:>9}   "
     return textwrap.fill(told, WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
 
 
