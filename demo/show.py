@@ -26,9 +26,7 @@ WEBHOOK_SECONDS = 20.0
 async def show() -> bool:
     """The whole demo; whether all of it was right. Raises StackError and what the services raise."""
     started = time.monotonic()
-    say(
-        "Punctual, shown on this machine. Google and Microsoft are played by the sandbox, your application by this script."
-    )
+    say("Punctual, shown on this machine. The sandbox plays Google and Microsoft, this script your application.")
     say()
     async with services.temporary() as place:
         say(f"  services   {place.description}  ({time.monotonic() - started:.1f} s)")

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from app.providers.base import Platform
-from sandbox.model import EventDraft
+from sandbox.model import Attendee, EventDraft, Person
 from tests.harness import Actor, Connected
 from workers.jobs import run_sync
 
@@ -195,6 +195,37 @@ async def test_windows_zones_and_odd_ones(actor: Actor) -> None:
     zones = {e["name"]: e["time_zone"] for e in await actor.events(calendar)}
     assert zones == {"Berlin": "Europe/Berlin", "Custom": None}
     await actor.assert_equal(calendar)
+
+
+async def test_ids_that_differ_by_case_alone_are_two_events(actor: Actor) -> None:
+    """Hazard 78."""
+    calendar = await actor.connected()
+    for event_id in ("AAkALgCaseA=", "AAkALgcasea="):
+        draft = EventDraft(title=event_id, start=actor.now() + timedelta(hours=3), end=actor.now() + timedelta(hours=4))
+        actor.sandbox.world.create_event(calendar.remote_id, draft, event_id=event_id)
+    await actor.quiesce()
+    assert sorted(e["platform_uuid"] for e in await actor.events(calendar)) == ["AAkALgCaseA=", "AAkALgcasea="]
+
+
+async def test_a_guest_who_declines(actor: Actor) -> None:
+    """Hazard 62: the row follows the provider, which keeps the event until it is gone."""
+    await actor.subscribe()
+    calendar = await actor.connected()
+    me = calendar.account.email
+    boss = Person("boss@example.com", "Boss")
+    event = actor.add_event(calendar, organizer=boss, attendees=(Attendee(me, "Me", "accepted"),))
+    await actor.quiesce()
+    (shown,) = await actor.events(calendar)
+    assert (shown["own_response_status"], shown["attendees"][0]["self"]) == ("accepted", True)
+    declined = (Attendee(me, "Me", "declined"),)
+    actor.sandbox.world.update_event(calendar.remote_id, event.id, attendees=declined)
+    await actor.quiesce()
+    (shown,) = await actor.events(calendar)
+    assert (shown["own_response_status"], shown["is_deleted"]) == ("declined", False)
+    assert "responses_changed" in actor.entries()[-1]["kinds"]
+    actor.sandbox.world.delete_event(calendar.remote_id, event.id)
+    await actor.quiesce()
+    assert await actor.events(calendar) == []
 
 
 async def test_a_mailbox_never_sees_a_fifth_request_at_once(actor: Actor) -> None:
