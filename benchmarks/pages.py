@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from benchmarks import graph_pages
+
 SCOPE = "https://www.googleapis.com/auth/calendar.readonly"
 
 
@@ -81,6 +83,7 @@ def app(count: int) -> Starlette:
             Route("/oauth2/v3/userinfo", userinfo),
             Route("/calendar/v3/calendars/{calendar}", calendar),
             Route("/calendar/v3/calendars/{calendar}/events", events),
+            *graph_pages.Graph(count).routes(),
         ]
     )
 

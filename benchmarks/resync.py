@@ -4,27 +4,35 @@ import statistics
 import time
 
 from app import calendars
+from app.providers.base import Platform
 from app.runtime import open_runtime
 from app.sync import engine
 from benchmarks.first_sync import connect
-from benchmarks.rig import Bench, Figure, child, counted_statements, free_port, new_project
+from benchmarks.rig import Bench, Figure, child, counted_statements, free_port, new_project, provider_settings
 
+PLATFORMS: tuple[Platform, ...] = ("google", "microsoft")
 SIZES = (200, 2_000, 8_000)
 ROUNDS = 15
 
 
 async def run(bench: Bench) -> list[Figure]:
-    """Statements at each size, and how the time grows with the size."""
+    """Statements at each size, and how the time grows with the size, for each provider."""
+    figures: list[Figure] = []
+    for platform in PLATFORMS:
+        figures += await _measure(bench, platform)
+    return figures
+
+
+async def _measure(bench: Bench, platform: Platform) -> list[Figure]:
     counts, times = [], []
     for size in SIZES:
         taken = []
         port = free_port()
         origin = f"http://127.0.0.1:{port}"
         async with child("-m", "benchmarks.pages", str(port), str(size), ready=f"{origin}/"):
-            settings = bench.settings(google_api_url=origin, google_token_url=f"{origin}/token")
-            async with open_runtime(settings) as rt:
+            async with open_runtime(bench.settings(**provider_settings(origin))) as rt:
                 project_id, _ = await new_project(rt)
-                calendar_id = await connect(rt, project_id)
+                calendar_id = await connect(rt, project_id, platform)
                 await engine.sync_calendar(rt, calendar_id)
 
                 for _ in range(ROUNDS):
@@ -41,6 +49,6 @@ async def run(bench: Bench) -> list[Figure]:
     growth = times[-1] / times[0]
     told = ", ".join(f"{size:,}: {seconds * 1000:.1f} ms" for size, seconds in zip(SIZES, times, strict=True))
     return [
-        Figure("re-sync of one change, statements", str(worst), None, "<= 8", worst <= 8),
-        Figure("re-sync of one change, by size", told, growth, "flat (<= 1.5)", growth <= 1.5),
+        Figure(f"{platform}: re-sync, statements", str(worst), None, "<= 8", worst <= 8),
+        Figure(f"{platform}: re-sync of one change, by size", told, growth, "flat (<= 1.5)", growth <= 1.5),
     ]

@@ -62,6 +62,17 @@ class Bench:
         )
 
 
+def provider_settings(origin: str) -> dict[str, object]:
+    """Both providers at the benchmark's own."""
+    return {
+        "google_api_url": origin,
+        "google_token_url": f"{origin}/token",
+        "microsoft_graph_url": origin,
+        "microsoft_login_url": origin,
+        "microsoft_mailbox_quota_per_minute": 100_000,
+    }
+
+
 @asynccontextmanager
 async def fresh_database(admin_url: str) -> AsyncIterator[str]:
     """A migrated database that goes with the block."""
