@@ -75,7 +75,7 @@ async def main(names: list[str]) -> None:
 def _line(figure: Figure) -> str:
     ratio = "" if figure.ratio is None else f"ratio {figure.ratio:.2f}"
     verdict = {True: "holds", False: "MISSED", None: ""}[figure.holds]
-    return f"{figure.name:<36} {ratio:<12} {figure.bound:<24} {verdict:<7} {figure.value}"
+    return f"{figure.name:<40} {ratio:<12} {figure.bound:<24} {verdict:<7} {figure.value}"
 
 
 def _keep(figures: list[Figure]) -> None:
