@@ -109,21 +109,21 @@ class ProviderHttp:
 
     async def _limited(self, access: Access, call: Call, *, token: str) -> object:
         await self._limits.acquire(platform=call.platform, client_id=access.client_id, user_key=access.user_key)
-        try:
-            async with self._limits.slot(
-                platform=call.platform, client_id=access.client_id, user_key=access.user_key, seconds=self._deadline
-            ):
+        async with self._limits.slot(
+            platform=call.platform, client_id=access.client_id, user_key=access.user_key, seconds=self._deadline
+        ):
+            try:
                 return await self._counted(call, {"authorization": f"Bearer {token}"})
-        except ProviderThrottled as exc:
-            if exc.after is not None:
-                await self._limits.defer(
-                    platform=call.platform,
-                    client_id=access.client_id,
-                    user_key=access.user_key,
-                    scope=exc.scope,
-                    seconds=exc.after,
-                )
-            raise
+            except ProviderThrottled as exc:
+                if exc.after is not None:  # the provider's word, for all workers; a place that we lack is none
+                    await self._limits.defer(
+                        platform=call.platform,
+                        client_id=access.client_id,
+                        user_key=access.user_key,
+                        scope=exc.scope,
+                        seconds=exc.after,
+                    )
+                raise
 
     async def _counted(self, call: Call, headers: dict[str, str]) -> object:
         outcome = "cancelled"
