@@ -139,14 +139,25 @@ class ProviderUnavailable(ProviderError):
 
 
 class ProviderThrottled(ProviderError):
-    """A quota answer. `after` is in seconds; `scope` says who has to wait."""
+    """A quota answer. `after` is in seconds; `scope` says who has to wait.
+
+    `is_ours`: not the provider said so, our own limiter holds back. That is no failure of the calendar's.
+    """
 
     code, title = "provider_throttled", "The provider asks for patience"
 
-    def __init__(self, detail: str = "", *, after: float | None = None, scope: Literal["user", "app"] = "user") -> None:
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        after: float | None = None,
+        scope: Literal["user", "app"] = "user",
+        is_ours: bool = False,
+    ) -> None:
         super().__init__(detail)
         self.after = after
         self.scope = scope
+        self.is_ours = is_ours
 
 
 class CursorExpired(ProviderError):

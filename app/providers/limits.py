@@ -167,7 +167,7 @@ class Places:
         while (is_shared := await self._try(key, name, most=most, seconds=seconds)) is None:
             if time.monotonic() > patience:
                 after = random.uniform(0.5, 2.0)  # noqa: S311 - no secret
-                raise ProviderThrottled("the mailbox has as many requests under way as it may", after=after)
+                raise ProviderThrottled("the mailbox is busy with our requests", after=after, is_ours=True)
             await asyncio.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - no secret
         try:
             yield
@@ -237,7 +237,7 @@ class Limits:
         if verdict.outcome == _REFUSED:
             # Spread out: those who are refused together must not come back together.
             after = verdict.wait * random.uniform(1.0, 1.5)  # noqa: S311 - no secret
-            raise ProviderThrottled("our own quota is used up", after=after, scope=verdict.scope)
+            raise ProviderThrottled("our own quota is used up", after=after, scope=verdict.scope, is_ours=True)
         if verdict.wait > 0:
             await asyncio.sleep(verdict.wait)
 

@@ -34,8 +34,10 @@ _APP_BROKEN_SECONDS = 60.0
 
 _BACK_OFF = """
 UPDATE sync_state s
-   SET lease_until = NULL, failure_count = s.failure_count + 1, failure_code = :code,
-       failing_since = coalesce(s.failing_since, app_now()),
+   SET lease_until = NULL,
+       failure_count = s.failure_count + CASE WHEN :is_failure THEN 1 ELSE 0 END,
+       failure_code = CASE WHEN :is_failure THEN :code ELSE s.failure_code END,
+       failing_since = CASE WHEN :is_failure THEN coalesce(s.failing_since, app_now()) ELSE s.failing_since END,
        suspect_code = CAST(:suspect AS text), is_deferral = :is_deferral AND g.version = :version,
        not_before = CASE WHEN g.version = :version THEN app_now() + make_interval(secs => :seconds)
                          ELSE '-infinity' END,
@@ -103,12 +105,21 @@ async def _back_off(rt: Runtime, claim: Claim, error: ProviderError, *, version:
         code=error.code,
         suspect=error.code if isinstance(error, CalendarGone | AccessLost) else None,
         is_deferral=isinstance(error, ProviderThrottled) and error.after is not None,
+        is_failure=not (isinstance(error, ProviderThrottled) and error.is_ours),
         seconds=_wait(rt, claim, error),
     )
 
 
 async def _record(
-    rt: Runtime, claim: Claim, *, version: int, code: str, suspect: str | None, is_deferral: bool, seconds: float
+    rt: Runtime,
+    claim: Claim,
+    *,
+    version: int,
+    code: str,
+    suspect: str | None,
+    is_deferral: bool,
+    is_failure: bool = True,
+    seconds: float,
 ) -> str:
     async with rt.db.transaction() as tx:
         row = await tx.row(
@@ -120,6 +131,7 @@ async def _record(
                 "code": code,
                 "suspect": suspect,
                 "is_deferral": is_deferral,
+                "is_failure": is_failure,
                 "seconds": seconds,
             },
         )

@@ -258,3 +258,20 @@ async def test_an_endless_delta_is_given_up_for_a_listing(actor: Actor) -> None:
     )  # the same page token for the second time
     await actor.quiesce()
     assert [event["name"] for event in await actor.events(calendar)] == ["Seen"]
+
+
+class TestOurOwnQuota:
+    @pytest.fixture
+    def overrides(self) -> dict[str, object]:
+        return {"google_user_quota_per_minute": 1, "microsoft_mailbox_quota_per_minute": 1}
+
+    @BOTH
+    async def test_to_wait_for_it_is_no_failure(self, actor: Actor) -> None:
+        calendar = await actor.connect()
+        await actor.quiesce()
+        shown = await actor.calendar(calendar)
+        assert (shown["state"], shown["health"]["status"]) == ("connected", "healthy")
+        async with actor.rt.db.reading() as tx:
+            state = await tx.row("SELECT failure_count, not_before > app_now() AS is_deferred FROM sync_state")
+        assert state is not None
+        assert (state.failure_count, state.is_deferred) == (0, True)
