@@ -197,6 +197,42 @@ async def test_windows_zones_and_odd_ones(actor: Actor) -> None:
     await actor.assert_equal(calendar)
 
 
+async def test_a_personal_account(actor: Actor) -> None:
+    """Its `mail` is null, its tokens are opaque, its ids of another form."""
+    account = actor.sandbox.world.add_account("ana@outlook.com", provider="microsoft", time_zone="Europe/Berlin")
+    calendar = await actor.connected(account)
+    actor.add_event(calendar)
+    await actor.quiesce()
+    shown = await actor.calendar(calendar)
+    assert (shown["state"], shown["email"], shown["name"]) == ("connected", "ana@outlook.com", "Calendar")
+    await actor.assert_equal(calendar)
+
+
+async def test_the_raw_listing_names_every_calendar_shared_ones_too(actor: Actor) -> None:
+    account, colleague = actor.new_account(), actor.new_account()
+    own = actor.sandbox.world.add_calendar(account, "Second")
+    shared = actor.sandbox.world.add_calendar(colleague, "Team")
+    actor.sandbox.world.share(shared.id, account.email, "reader")
+    for number in range(12):  # more than a page
+        actor.sandbox.world.add_calendar(account, f"More {number}")
+    body = {
+        "platform": "microsoft",
+        "client_id": account.client_id,
+        "client_secret": account.client_secret,
+        "refresh_token": account.refresh_token,
+    }
+    listed = (await actor.call("POST", "/calendars/raw", json=body))["results"]
+    by_id = {one["platform_uuid"]: one for one in listed}
+    assert len(by_id) == 15
+    assert (by_id[account.calendar_id]["is_primary"], by_id[account.calendar_id]["access_role"]) == (True, "owner")
+    assert by_id[own.id]["name"] == "Second"
+    assert (by_id[shared.id]["access_role"], by_id[shared.id]["is_primary"]) == ("reader", False)
+    calendar = await actor.connected(account, platform_uuid=shared.id)
+    actor.add_event(calendar, "Of the team")
+    await actor.quiesce()
+    assert [e["name"] for e in await actor.events(calendar)] == ["Of the team"]
+
+
 async def test_ids_that_differ_by_case_alone_are_two_events(actor: Actor) -> None:
     """Hazard 78."""
     calendar = await actor.connected()
