@@ -81,7 +81,7 @@ async def _accept(request: Request, rt: Runtime, platform: Platform, body: bytes
         notifications = rt.providers[platform].parse_notifications(request.headers, body)
     except ProviderContract as exc:
         PUSHES.labels(platform, "unreadable").inc()
-        raise Malformed(exc.detail) from exc
+        raise Malformed("the notification could not be read") from exc
     if not notifications:
         PUSHES.labels(platform, "unreadable").inc()
         return
