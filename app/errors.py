@@ -199,6 +199,12 @@ class CalendarGone(ProviderError):
     code, title = "calendar_gone", "The provider no longer knows this calendar"
 
 
+class MailboxUnavailable(CalendarGone):
+    """There is no mailbox that could be asked: never licensed, gone, or still being made. Counts once it lasts."""
+
+    code, title = "mailbox_unavailable", "The account has no usable mailbox"
+
+
 class AccessLost(ProviderError):
     """403 on the calendar itself; counts once it is confirmed."""
 

@@ -17,6 +17,7 @@ from app.errors import (
     AccessLost,
     CalendarGone,
     GrantRevoked,
+    MailboxUnavailable,
     OAuthAppBroken,
     ProviderError,
     ProviderThrottled,
@@ -30,6 +31,8 @@ from app.webhooks import payloads
 from app.webhooks.outbox import NewMessage, publish
 
 _CONFIRM_SECONDS = 60.0
+_MAILBOX_SECONDS = 1_000.0
+"""A mailbox that is being made answers like none for about a quarter of an hour."""
 _APP_BROKEN_SECONDS = 60.0
 
 _BACK_OFF = """
@@ -146,6 +149,8 @@ def _wait(rt: Runtime, claim: Claim, error: ProviderError) -> float:
     """Seconds until the next try: what the provider asked for, exactly; else exponential with full jitter."""
     if isinstance(error, ProviderThrottled) and error.after is not None:
         return max(0.0, error.after)
+    if isinstance(error, MailboxUnavailable):
+        return _MAILBOX_SECONDS
     if isinstance(error, CalendarGone | AccessLost):
         return _CONFIRM_SECONDS
     return _jittered(rt, claim, least=_APP_BROKEN_SECONDS if isinstance(error, OAuthAppBroken) else None)

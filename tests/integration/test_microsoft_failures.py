@@ -159,6 +159,18 @@ async def test_a_calendar_that_was_deleted_and_one_that_is_no_longer_shared(acto
     assert codes[1] in {"calendar_gone", "access_lost"}
 
 
+async def test_an_account_without_a_mailbox_is_told_once_that_has_lasted(actor: Actor, redis_url: str) -> None:
+    """Not licensed, or on a server of their own; but one that is being made gets a quarter of an hour."""
+    calendar = await actor.connect()
+    actor.sandbox.faults.add("mailbox_not_enabled", None, times=None, seconds=86_400)
+    await actor.quiesce()
+    await pass_time(actor, redis_url, minutes=10)
+    assert (await actor.calendar(calendar))["state"] == "connected"
+    await pass_time(actor, redis_url, minutes=10)
+    shown = await actor.calendar(calendar)
+    assert (shown["state"], shown["connection_failure_data"]["code"]) == ("disconnected", "mailbox_unavailable")
+
+
 async def test_an_id_that_is_none_is_told(actor: Actor, redis_url: str) -> None:
     calendar = await actor.connect(platform_uuid="not an id")
     await actor.quiesce()

@@ -20,6 +20,7 @@ from app.errors import (
     CursorExpired,
     FailureCode,
     GrantRevoked,
+    MailboxUnavailable,
     OAuthAppBroken,
     ProviderContract,
     ProviderError,
@@ -227,8 +228,7 @@ _BY_CODE: Mapping[str, Callable[[_Complaint], ProviderError]] = {
     "ErrorInvalidUser": _revoked("account_gone"),
     "Request_ResourceNotFound": _revoked("account_gone"),
     "ErrorNonExistentMailbox": _revoked("mailbox_unavailable"),
-    # A mailbox that is being made answers so for a quarter of an hour: like a missing calendar it has to be confirmed.
-    "MailboxNotEnabledForRESTAPI": lambda c: CalendarGone(c.detail),
+    "MailboxNotEnabledForRESTAPI": lambda c: MailboxUnavailable(c.detail),
     "ApplicationThrottled": _throttled,
     "TooManyRequests": _throttled,
     "activityLimitReached": _throttled,
