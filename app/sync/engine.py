@@ -56,6 +56,9 @@ class Round:
     items: dict[str, Item]
     window: Window
     is_full: bool
+    """Whether absence counts: the whole window was listed."""
+    is_anchored: bool
+    """Whether the window is a new one. A delta that does not tell everything lists the old one."""
     cursor: str | None = None
     name: str | None = None
     time_zone: str | None = None
@@ -149,7 +152,7 @@ async def _fetch(rt: Runtime, claim: Claim, tokens: GrantTokens) -> tuple[Identi
         raise ProviderContract("the provider gave the calendar no id")
 
     async def read(cursor: str | None, window: Window) -> Round:
-        fetched = Round({}, window, is_full=cursor is None)
+        fetched = Round({}, window, is_full=cursor is None, is_anchored=cursor is None)
         pages = provider.fetch_changes(
             access,
             remote_id,
@@ -244,7 +247,7 @@ async def _apply(
         claim,
         cursor=fetched.cursor,
         window=fetched.window,
-        anchor_due_at=next_anchor(claim.calendar_id, row.now) if fetched.is_full else None,
+        anchor_due_at=next_anchor(claim.calendar_id, row.now) if fetched.is_anchored else None,
         channel_key=channel_key,
         intervals={
             "poll": rt.settings.poll_interval_seconds,

@@ -122,6 +122,20 @@ async def test_a_listing_that_changed_under_its_pages_is_made_again(graph: Graph
     assert sum(str(request.url).startswith(VIEW + "?") for request in graph.requests) == 2
 
 
+async def test_a_window_that_never_stands_still_hides_nothing(graph: Graph) -> None:
+    """`c` slips over the border of two pages in the last listing: it was in an earlier one, so it is not gone."""
+    links = [f"{ORIGIN}/v1.0/delta?$deltatoken={n}" for n in range(3)]
+    graph.mock.get(f"{VIEW}/delta").mock(return_value=page(delta=links[0]))
+    graph.mock.get(links[0]).mock(return_value=page(single("x"), delta=links[1]))
+    graph.mock.get(links[1]).mock(return_value=page(single("x"), delta=links[2]))
+    following = f"{ORIGIN}/v1.0/next?$skip=1"
+    graph.mock.get(following).mock(side_effect=[page(single("b"), single("c")), page(single("b")), page(single("b"))])
+    graph.mock.get(VIEW).mock(return_value=page(single("a"), following=following))
+    pages = await graph.round(None)
+    assert [item.platform_uuid for p in pages for item in p.items] == ["a", "b", "c"]
+    assert pages[-1].cursor == links[2]
+
+
 async def test_a_tombstone_that_a_look_up_contradicts_makes_a_listing(graph: Graph) -> None:
     link = f"{ORIGIN}/v1.0/delta?$deltatoken=1"
     gone = {"id": "a", "@removed": {"reason": "deleted"}}

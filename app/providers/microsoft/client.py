@@ -216,16 +216,23 @@ class MicrosoftCalendar:
         """The window as it is, and the delta link from before.
 
         Pages are counted off, so a change between two of them can hide an event: a listing of several pages is made
-        again where the delta says that something changed meanwhile.
+        again where the delta says that something changed meanwhile. One that never stands still hides nothing either:
+        what an earlier listing had is kept, and the next round, from the older link, tells what became of it.
         """
         pages: list[list[object]] = []
+        earlier: dict[object, object] = {}
         for attempt in range(LISTINGS_MOST):
             pages = [page async for page in self._pages(access, calendar_id, window=window)]
-            if len(pages) == 1 or link is None or attempt == LISTINGS_MOST - 1:
+            if len(pages) == 1 or link is None:
+                break
+            if attempt == LISTINGS_MOST - 1:
+                ids = {rounds.id_of(entry) for page in pages for entry in page}
+                pages[-1] += [entry for key, entry in earlier.items() if key not in ids]
                 break
             entries, following = await self._delta_round(access, calendar_id, cursor=link, window=window)
             if not entries:
                 break
+            earlier |= {rounds.id_of(entry): entry for page in pages for entry in page}
             link = following
         for number, page in enumerate(pages):
             yield rounds.ListedPage(page, link if number == len(pages) - 1 else None, is_first=number == 0)

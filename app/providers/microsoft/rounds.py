@@ -41,17 +41,23 @@ class Progress:
         self._most = most
         self._pages = 0
         self._stale = 0
-        self._seen: set[object] = set()
+        self._seen: set[str] = set()
 
     def check(self, entries: Iterable[object]) -> None:
         """Before the next page is asked for. RoundTooLarge."""
-        ids = [entry.get("id") for entry in entries if isinstance(entry, dict)]
-        fresh = {key for key in ids if isinstance(key, str)} - self._seen
+        ids = {key for key in map(id_of, entries) if key is not None}
+        fresh = ids - self._seen
         self._pages += 1
         self._stale = self._stale + 1 if ids and not fresh else 0  # an empty page is normal
         self._seen |= fresh
         if self._pages >= self._most or self._stale >= _STALE_PAGES:
             raise RoundTooLarge("the listing does not come to an end")
+
+
+def id_of(entry: object) -> str | None:
+    """The id of an entry; None where it has none."""
+    key = entry.get("id") if isinstance(entry, dict) else None
+    return key if isinstance(key, str) else None
 
 
 async def judge(entries: Iterable[object], known: Known) -> Singles | None:
@@ -62,8 +68,8 @@ async def judge(entries: Iterable[object], known: Known) -> Singles | None:
     """
     last: dict[str, object] = {}
     for entry in entries:
-        key = entry.get("id") if isinstance(entry, dict) else None
-        if not isinstance(key, str):
+        key = id_of(entry)
+        if key is None:
             return None
         last.pop(key, None)
         last[key] = entry
