@@ -7,9 +7,10 @@ type. Texts come out fit to be stored.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from app.errors import GrantRevoked, ProviderContract
+from app.errors import ProviderContract
+from app.providers import answers
+from app.providers.answers import fields_of, needed, text_in
 from app.providers.base import Account, Channel, Notification, RemoteCalendar, TokenAnswer
-from app.providers.items import is_storable
 from app.providers.zones import known_zone
 
 _SCOPE = "https://www.googleapis.com/auth/"
@@ -36,57 +37,46 @@ def read_token(answer: object) -> TokenAnswer:
 
     GrantRevoked `scope_missing` where the scopes are stated and none reads calendars: the user unticked the box.
     """
-    fields = _fields(answer, "a token")
-    token, lives_for, scope = fields.get("access_token"), fields.get("expires_in"), fields.get("scope")
-    if not isinstance(token, str) or not token or not token.isascii() or isinstance(lives_for, bool):
-        raise ProviderContract("a token answer has no token")
-    if not isinstance(lives_for, int | float) or not 0 < lives_for < 10_000_000:
-        raise ProviderContract("a token answer has no lifetime")
-    scope = scope if isinstance(scope, str) else None
-    if scope is not None and _READING_SCOPES.isdisjoint(scope.split()):
-        raise GrantRevoked("the grant holds no calendar scope", reason="scope_missing")
-    return TokenAnswer(
-        access_token=token, lives_for=float(lives_for), refresh_token=_text(fields.get("refresh_token")), scope=scope
-    )
+    return answers.read_token(answer, is_calendar_scope=_READING_SCOPES.__contains__)
 
 
 def read_account(answer: object) -> Account:
     """Userinfo ("OpenID Connect", "Obtaining user profile information")."""
-    fields = _fields(answer, "an account")
-    return Account(subject=_needed(fields.get("sub"), "an account"), email=_text(fields.get("email")))
+    fields = fields_of(answer, "an account")
+    return Account(subject=needed(fields.get("sub"), "an account"), email=text_in(fields.get("email")))
 
 
 def read_calendar(answer: object, *, is_primary: bool = False) -> RemoteCalendar:
     """A "Calendars" or "CalendarList" resource. Only a primary calendar's id is its owner's e-mail address."""
-    fields = _fields(answer, "a calendar")
-    calendar_id = _needed(fields.get("id"), "a calendar")
+    fields = fields_of(answer, "a calendar")
+    calendar_id = needed(fields.get("id"), "a calendar")
     is_primary = is_primary or fields.get("primary") is True
     return RemoteCalendar(
         id=calendar_id,
-        name=_text(fields.get("summaryOverride")) or _text(fields.get("summary")),
+        name=text_in(fields.get("summaryOverride")) or text_in(fields.get("summary")),
         email=calendar_id if is_primary and "@" in calendar_id else None,
         is_primary=is_primary,
-        access_role=_text(fields.get("accessRole")),
+        access_role=text_in(fields.get("accessRole")),
         time_zone=known_zone(fields.get("timeZone")),
     )
 
 
 def read_listed_calendar(listing: object, calendar_id: str, *, is_primary: bool) -> RemoteCalendar:
     """What a page of "Events: list" says about its calendar, which is not its id."""
-    fields = _fields(listing, "a page of events")
+    fields = fields_of(listing, "a page of events")
     return RemoteCalendar(
         id=calendar_id,
-        name=_text(fields.get("summary")),
+        name=text_in(fields.get("summary")),
         email=calendar_id if is_primary else None,
         is_primary=is_primary,
-        access_role=_text(fields.get("accessRole")),
+        access_role=text_in(fields.get("accessRole")),
         time_zone=known_zone(fields.get("timeZone")),
     )
 
 
 def read_calendars(answer: object) -> tuple[list[RemoteCalendar], str | None]:
     """A page of "CalendarList: list" and the next page's token. Deleted entries are left out."""
-    fields = _fields(answer, "a list of calendars")
+    fields = fields_of(answer, "a list of calendars")
     items, next_page = fields.get("items", []), fields.get("nextPageToken")
     if not isinstance(items, list) or not (next_page is None or isinstance(next_page, str)):
         raise ProviderContract("a list of calendars could not be read")
@@ -96,12 +86,12 @@ def read_calendars(answer: object) -> tuple[list[RemoteCalendar], str | None]:
 
 def read_channel(answer: object) -> Channel:
     """ "Events: watch": `expiration` is a text of milliseconds, and may be sooner than asked for."""
-    fields = _fields(answer, "a channel")
+    fields = fields_of(answer, "a channel")
     try:
-        expires_at = datetime.fromtimestamp(int(_needed(fields.get("expiration"), "a channel")) / 1000, UTC)
+        expires_at = datetime.fromtimestamp(int(needed(fields.get("expiration"), "a channel")) / 1000, UTC)
     except (ValueError, OverflowError, OSError) as exc:
         raise ProviderContract("a channel has no expiration") from exc
-    return Channel(resource_id=_needed(fields.get("resourceId"), "a channel"), expires_at=expires_at)
+    return Channel(resource_id=needed(fields.get("resourceId"), "a channel"), expires_at=expires_at)
 
 
 def read_notification(headers: Mapping[str, str]) -> Notification | None:
@@ -119,20 +109,3 @@ def read_notification(headers: Mapping[str, str]) -> Notification | None:
     if state in {"exists", "not_exists"}:
         return Notification(channel_id, token, resource_id, "changed")
     return None
-
-
-def _fields(answer: object, what: str) -> dict[str, object]:
-    if not isinstance(answer, dict):
-        raise ProviderContract(f"{what} could not be read")
-    return answer
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value and is_storable(value) else None
-
-
-def _needed(value: object, what: str) -> str:
-    text = _text(value)
-    if text is None:
-        raise ProviderContract(f"{what} has no id")
-    return text

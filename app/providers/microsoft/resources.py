@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from app.errors import GrantRevoked, ProviderContract
+from app.errors import ProviderContract
+from app.providers import answers
+from app.providers.answers import fields_of, needed, text_in
 from app.providers.base import Account, Channel, Notification, NotificationKind, RemoteCalendar, TokenAnswer
 from app.providers.http import parse_json
-from app.providers.items import is_storable
 
 _READING_SCOPE = re.compile(
     r"(?:https://graph\.microsoft\.com/)?Calendars\.Read(?:Write|Basic)?(?:\.Shared)?", re.IGNORECASE
@@ -31,37 +32,26 @@ def read_token(answer: object) -> TokenAnswer:
 
     GrantRevoked `scope_missing` where the scopes are stated and none reads calendars.
     """
-    fields = _fields(answer, "a token")
-    token, lives_for, scope = fields.get("access_token"), fields.get("expires_in"), fields.get("scope")
-    if not isinstance(token, str) or not token or not token.isascii() or isinstance(lives_for, bool):
-        raise ProviderContract("a token answer has no token")
-    if not isinstance(lives_for, int | float) or not 0 < lives_for < 10_000_000:
-        raise ProviderContract("a token answer has no lifetime")
-    scope = scope if isinstance(scope, str) else None
-    if scope is not None and not any(_READING_SCOPE.fullmatch(one) for one in scope.split()):
-        raise GrantRevoked("the grant holds no calendar scope", reason="scope_missing")
-    return TokenAnswer(
-        access_token=token, lives_for=float(lives_for), refresh_token=_text(fields.get("refresh_token")), scope=scope
-    )
+    return answers.read_token(answer, is_calendar_scope=lambda scope: bool(_READING_SCOPE.fullmatch(scope)))
 
 
 def read_account(answer: object) -> Account:
     """`/me` ("user resource type"). `mail` is null for many personal accounts: then the name they sign in with."""
-    fields = _fields(answer, "an account")
-    mail, name = _text(fields.get("mail")), _text(fields.get("userPrincipalName"))
+    fields = fields_of(answer, "an account")
+    mail, name = text_in(fields.get("mail")), text_in(fields.get("userPrincipalName"))
     return Account(
-        subject=_needed(fields.get("id"), "an account"), email=mail or (name if name and "@" in name else None)
+        subject=needed(fields.get("id"), "an account"), email=mail or (name if name and "@" in name else None)
     )
 
 
 def read_calendar(answer: object) -> RemoteCalendar:
     """A "calendar" resource. Its address is its owner's; what one may do with it comes as three flags."""
-    fields = _fields(answer, "a calendar")
+    fields = fields_of(answer, "a calendar")
     owner = fields.get("owner")
     return RemoteCalendar(
-        id=_needed(fields.get("id"), "a calendar"),
-        name=_text(fields.get("name")),
-        email=_text(owner.get("address")) if isinstance(owner, dict) else None,
+        id=needed(fields.get("id"), "a calendar"),
+        name=text_in(fields.get("name")),
+        email=text_in(owner.get("address")) if isinstance(owner, dict) else None,
         is_primary=fields.get("isDefaultCalendar") is True,
         access_role=_role(fields),
         time_zone=None,
@@ -77,7 +67,7 @@ def _role(fields: dict[str, Any]) -> str | None:
 
 def read_page(answer: object) -> tuple[list[Any], str | None, str | None]:
     """An OData collection: its entries, the next page's address, the delta link."""
-    fields = _fields(answer, "a page")
+    fields = fields_of(answer, "a page")
     value, following, delta = fields.get("value"), fields.get("@odata.nextLink"), fields.get("@odata.deltaLink")
     if not isinstance(value, list) or not all(link is None or isinstance(link, str) for link in (following, delta)):
         raise ProviderContract("a page could not be read")
@@ -86,14 +76,14 @@ def read_page(answer: object) -> tuple[list[Any], str | None, str | None]:
 
 def read_subscription(answer: object) -> Channel:
     """A "subscription" resource; `expirationDateTime` may be sooner than asked for."""
-    fields = _fields(answer, "a subscription")
-    stamp = _needed(fields.get("expirationDateTime"), "a subscription")
+    fields = fields_of(answer, "a subscription")
+    stamp = needed(fields.get("expirationDateTime"), "a subscription")
     try:
         expires_at = datetime.fromisoformat(stamp)
     except ValueError as exc:
         raise ProviderContract("a subscription has no expiration") from exc
     expires_at = expires_at if expires_at.tzinfo is not None else expires_at.replace(tzinfo=UTC)
-    return Channel(resource_id=_needed(fields.get("id"), "a subscription"), expires_at=expires_at.astimezone(UTC))
+    return Channel(resource_id=needed(fields.get("id"), "a subscription"), expires_at=expires_at.astimezone(UTC))
 
 
 def is_subscription_of(entry: object, *, resource: str, address: str) -> bool:
@@ -106,7 +96,7 @@ def read_notifications(body: bytes) -> Sequence[Notification]:
 
     `clientState` holds our channel's id and its token. ProviderContract where the body is no such collection.
     """
-    fields = _fields(parse_json(body), "a notification")
+    fields = fields_of(parse_json(body), "a notification")
     items = fields.get("value")
     if not isinstance(items, list) or len(items) > _NOTIFICATIONS_LIMIT:
         raise ProviderContract("a notification could not be read")
@@ -116,7 +106,7 @@ def read_notifications(body: bytes) -> Sequence[Notification]:
 def _notification(item: object) -> Notification | None:
     if not isinstance(item, dict):
         return None
-    state, subscription = item.get("clientState"), _text(item.get("subscriptionId"))
+    state, subscription = item.get("clientState"), text_in(item.get("subscriptionId"))
     if not isinstance(state, str) or len(state) > _TEXT_LIMIT or not state.isascii() or subscription is None:
         return None
     channel_id, dot, token = state.partition(".")
@@ -130,20 +120,3 @@ def _notification(item: object) -> Notification | None:
 def client_state(channel_id: str, token: str) -> str:
     """What a subscription's notifications have to repeat; at most 128 characters ("subscription resource type")."""
     return f"{channel_id}.{token}"
-
-
-def _fields(answer: object, what: str) -> dict[str, Any]:
-    if not isinstance(answer, dict):
-        raise ProviderContract(f"{what} could not be read")
-    return answer
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value and is_storable(value) else None
-
-
-def _needed(value: object, what: str) -> str:
-    text = _text(value)
-    if text is None:
-        raise ProviderContract(f"{what} has no id")
-    return text
