@@ -1,10 +1,8 @@
 """The client: sessions, limits, and what an answer or its absence means."""
 
 import asyncio
-import socket
 import ssl
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -16,6 +14,7 @@ from yarl import URL
 
 from app.db import in_transaction
 from app.egress.guard import CURRENT, Blocked, Exchange, Guard, Lookup, TimedResponse, tls_context
+from app.egress.names import Names
 from app.egress.urls import url_problem
 from app.errors import FieldProblem, Invalid
 from app.settings import Settings
@@ -29,8 +28,6 @@ BODY_SECONDS = 2.0
 """The status decides; so long an answer's body is waited for, for the log."""
 KEEPALIVE_SECONDS = 4.0
 """Below the five seconds after which common servers close an idle connection."""
-LOOKUPS = 32
-"""Names resolved at a time, in threads of their own: a slow name server delays nobody else's files and futures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +48,8 @@ class Egress:
 
     def __init__(self, settings: Settings, *, lookup: Lookup | None = None) -> None:
         self._settings = settings
-        self._threads = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="egress-lookup")
-        self._lookup = lookup or self._ask_system
+        self._names = Names()
+        self._lookup = lookup or self._names.look_up
         self._session: aiohttp.ClientSession | None = None
 
     def check_url(self, url: str, *, pointer: str = "/url") -> None:
@@ -129,16 +126,11 @@ class Egress:
             )
         return self._session
 
-    async def _ask_system(self, host: str) -> Sequence[str]:
-        ask = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
-        return [str(info[4][0]) for info in found]
-
     async def close(self) -> None:
         """Close all connections."""
         if self._session is not None:
             await self._session.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._names.close()
 
 
 async def _read(response: aiohttp.ClientResponse, seconds: float) -> bytes:
