@@ -63,15 +63,20 @@ async def push_microsoft(request: Request, rt: Rt) -> Response:
 
 _TOKEN_LIMIT = 2_048
 _BODY_LIMIT = 1024 * 1024
+_BODY_SECONDS = 10.0
 _NEVER_HTML = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
 async def _read(request: Request) -> bytes:
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _BODY_LIMIT:
-            raise TooLarge
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > _BODY_LIMIT:
+                    raise TooLarge
+    except TimeoutError as exc:
+        raise Malformed("the notification did not arrive in time") from exc
     return bytes(body)
 
 

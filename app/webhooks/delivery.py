@@ -165,13 +165,13 @@ class Courier:
 
     async def _attempt(self, lane: Lane, claim: Claim) -> Outcome | None:
         """None where the delivery was dropped while it waited."""
-        if monotonic() - claim.seen_at > FRESH_SECONDS:
-            fresh = await self._look_again(lane, claim)
-            if fresh is None:
-                return None
-            claim = fresh
         started = monotonic()
         try:
+            if started - claim.seen_at > FRESH_SECONDS:
+                fresh = await self._look_again(lane, claim)
+                if fresh is None:
+                    return None
+                claim, started = fresh, monotonic()
             outcome = await attempt(self._rt, claim)
         except Exception:  # noqa: BLE001 - an attempt's outer edge: a fault of ours must not escape the schedule
             log.exception("delivery.attempt_crashed", delivery=str(claim.delivery_id))

@@ -109,15 +109,15 @@ class Turns:
         return {project: self._share_held - share.held for project, share in self._shares.items()}
 
     def rooms(self) -> dict[UUID, int]:
-        """What known endpoints may be given still. A full one gets nothing until it is half empty."""
+        """What busy endpoints may be given still. A full one gets nothing until it is half empty."""
         if len(self._lanes) > LANES_REMEMBERED:
             self._lanes = {endpoint: lane for endpoint, lane in self._lanes.items() if lane.held}
         rooms: dict[UUID, int] = {}
         for endpoint, lane in self._lanes.items():
-            room = lane.credit - lane.held
             if lane.held:
+                room = lane.credit - lane.held
                 lane.is_full = lane.is_full or room <= 0
-            rooms[endpoint] = 0 if lane.held and lane.is_full else max(room, 1)
+                rooms[endpoint] = 0 if lane.is_full else room
         return rooms
 
     def take_in(self, claim: Claim) -> Lane:
