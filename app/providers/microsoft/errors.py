@@ -129,7 +129,7 @@ def classify_subscription(refusal: Refusal) -> ProviderError:
     if "ValidationError" in complaint.codes:
         return ChannelRefused(complaint.detail)
     if "ExtensionError" in complaint.codes:
-        # The mailbox cannot be subscribed to, or not now (providers.md 2.6): polled, and tried again with backoff.
+        # The mailbox cannot be subscribed to, or not now: polled, and tried again with backoff.
         return ChannelRefused(complaint.detail)
     error = classify(refusal)
     if isinstance(error, ProviderContract) and complaint.status in {400, 403}:
