@@ -325,7 +325,7 @@ class World:
     def split_series(self, calendar_id: str, event_id: str, at: OriginalStart, **changes: Any) -> Event:
         """«This and following»: the old series ends before `at`, a new one with ids of its own goes on from there."""
         event = self.event(calendar_id, event_id)
-        first, passed = series.occurrence(event, at), series.count_before(event, at)
+        passed = series.count_before(event, at)
         stamp = f"{at:%Y%m%dT%H%M%S}" if isinstance(at, datetime) else f"{at:%Y%m%d}"
         self._next(
             event,
@@ -334,7 +334,8 @@ class World:
             overrides={key: value for key, value in event.overrides.items() if str(key) < str(at)},
         )
         values = {name: getattr(event, name) for name in DRAFT_FIELDS}
-        values |= {"start": at, "end": first.end, "ical_uid": None}
+        # As long as the rule says: the occurrence that stood here may have been moved by itself.
+        values |= {"start": at, "end": at + (event.end - event.start), "ical_uid": None}
         values["recurrence"] = tuple(_after(line, passed) for line in event.recurrence)
         draft = EventDraft(**(values | changes))
         is_google = self.calendar(calendar_id).provider == "google"

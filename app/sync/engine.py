@@ -205,7 +205,11 @@ def _is_same_account(claim: Claim, account: Account) -> bool:
 
 
 def window_from(anchor: datetime) -> Window:
-    """The span kept in sync until the next anchoring, about a day later."""
+    """The span kept in sync until the next anchoring, about a day later.
+
+    In whole seconds, like the bounds of a listing: else an event could be inside for the diff and outside for it.
+    """
+    anchor = anchor.replace(microsecond=0)
     return Window(anchor - WINDOW_BEFORE, anchor + WINDOW_AFTER)
 
 
