@@ -289,7 +289,7 @@ class TestWhatWasChangedMeanwhile:
         receiver.delay = lambda _: 0.1
         await send(rt, project, count=60)
         await deliver_due(rt)
-        assert len(receiver.requests) <= 4
+        assert len(receiver.requests) <= 12  # what was under way, and what was claimed before that was recorded
         assert {d["state"] for d in await deliveries(rt)} == {"failed"}
 
     async def _change(
