@@ -145,8 +145,9 @@ async def connect(rt: Runtime, tx: Tx, *, project_id: UUID, new: NewCalendar) ->
         {"id": calendar_id, "sealed": sealed},
     )
     await tx.execute(
-        "INSERT INTO sync_state (calendar_id, requested_seq, full_requested_seq, due_at) VALUES (:id, 1, 1, app_now())",
-        {"id": calendar_id},
+        "INSERT INTO sync_state (calendar_id, oauth_app_id, requested_seq, asked_seq, full_requested_seq, due_at)"
+        " VALUES (:id, :app, 1, 1, 1, app_now())",
+        {"id": calendar_id, "app": app_id},
     )
     tx.after_commit(lambda: rt.queue.wake_sync(calendar_id, 0))
     return calendar_id

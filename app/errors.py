@@ -12,6 +12,7 @@ PunctualError                                 code, title, safe detail
 │  ├─ OAuthAppBroken         invalid_client family          calendars stay connected, slow retry
 │  ├─ CalendarGone · AccessLost   404 / 403 on the calendar itself      confirmed twice, then disconnected
 │  ├─ ChannelRefused         the calendar or our address cannot be watched: poll instead
+│  ├─ MassDeletion           a listing lacks most of a calendar: the next one decides
 │  └─ ProviderContract       unreadable payload             the run fails, the calendar stays connected
 ├─ DeliveryError       -> an attempt's outcome    webhooks/delivery
 └─ SyncSuperseded                             lost the compare-and-swap: drop quietly, count
@@ -19,8 +20,10 @@ PunctualError                                 code, title, safe detail
 `detail` never holds a secret, a title or an address: it may be logged and shown to the project's own key.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
+from uuid import UUID
 
 FailureCode = Literal[
     "user_revoked",
@@ -35,6 +38,28 @@ FailureCode = Literal[
     "wrong_account",
 ]
 """Why a calendar is disconnected: `connection_failure_data.code`, a closed list."""
+
+
+HealthStatus = Literal["healthy", "degraded", "failing"]
+HealthReason = (
+    FailureCode
+    | Literal[
+        "provider_unavailable",
+        "provider_throttled",
+        "cursor_expired",
+        "access_token_rejected",
+        "grant_revoked",
+        "oauth_app_broken",
+        "channel_refused",
+        "channel_exists",
+        "provider_contract",
+        "provider_error",
+        "too_large",
+        "mass_deletion",
+        "internal_error",
+    ]
+)
+"""Why a calendar is not healthy: `health.reason`, a closed list."""
 
 
 class PunctualError(Exception):
@@ -191,6 +216,16 @@ class OAuthAppBroken(ProviderError):
     def __init__(self, detail: str = "", *, error: str = "invalid_client") -> None:
         super().__init__(detail)
         self.error = error
+
+
+class MassDeletion(ProviderError):
+    """A round would delete most of a calendar, and nothing but absence says so: the next listing decides."""
+
+    code, title = "mass_deletion", "Most of the calendar's events were gone from the listing"
+
+    def __init__(self, event_ids: Sequence[UUID]) -> None:
+        super().__init__(f"{len(event_ids)} events were gone from the listing")
+        self.event_ids = event_ids
 
 
 class CalendarGone(ProviderError):

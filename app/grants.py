@@ -99,6 +99,8 @@ class GrantTokens:
         self._is_fresh = is_fresh
         self.version = version
         """Version of the grant that the last token came from: a failure counts only against it."""
+        self.has_refreshed = False
+        """Whether the provider gave these tokens a new one: the OAuth app's secret works."""
 
     async def token(self, *, rejected: str | None = None) -> str:
         """A token with at least five minutes left; refreshed where there is none, or the last one was rejected.
@@ -195,6 +197,7 @@ class GrantTokens:
         if version is None:
             return None
         self._sealed, self._is_fresh, self.version = access, True, version
+        self.has_refreshed = True
         return answer.access_token
 
     async def _ask(self, leased: _Leased) -> tuple[UUID, TokenAnswer]:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -67,6 +68,10 @@ oauth_apps = Table(
     Column("project_id", ForeignKey("projects.id", ondelete="CASCADE"), nullable=False),
     Column("platform", Text, nullable=False),
     Column("client_id", Text, nullable=False),
+    # An incident: the provider refuses the app itself. Told once, over with the first success.
+    Column("failing_since", _Time),
+    Column("failing_code", Text),
+    Column("failing_detail", Text),
     Column("created_at", _Time, nullable=False, server_default=_now),
     UniqueConstraint("project_id", "platform", "client_id"),
 )
@@ -142,7 +147,10 @@ sync_state = Table(
     "sync_state",
     metadata,
     Column("calendar_id", ForeignKey("calendars.id", ondelete="CASCADE"), primary_key=True),
+    Column("oauth_app_id", Uuid, nullable=False),  # the calendar's: due rows are shared out between apps
     Column("requested_seq", BigInteger, nullable=False, server_default=_zero),
+    Column("asked_seq", BigInteger, nullable=False, server_default=_zero),  # last request that was not the clock's
+    Column("pushed_seq", BigInteger, nullable=False, server_default=_zero),  # last request that was a push
     Column("synced_seq", BigInteger, nullable=False, server_default=_zero),
     Column("full_requested_seq", BigInteger, nullable=False, server_default=_zero),  # list anew while > synced_seq
     Column("first_requested_at", _Time),  # opens the coalescing window; null = none open
@@ -158,6 +166,8 @@ sync_state = Table(
     Column("window_end", _Time),
     Column("anchor_due_at", _Time, nullable=False, server_default=text("'-infinity'")),  # when the window rolls
     Column("poll_due_at", _Time, nullable=False, server_default=text("'infinity'")),
+    Column("lag_step", SmallInteger, nullable=False, server_default=_zero),  # a push found nothing: look 1, look 2
+    Column("audit_found_count", BigInteger, nullable=False, server_default=_zero),  # changes that no push told of
     Column("last_attempted_sync_at", _Time),
     Column("last_successful_sync_at", _Time),
     Column("last_notification_at", _Time),
@@ -165,9 +175,22 @@ sync_state = Table(
     Column("failure_code", Text),
     Column("failing_since", _Time),
     Column("suspect_code", Text),  # first sighting of calendar_gone or access_lost, to be confirmed
+    Column("health_status", Text, nullable=False, server_default=text("'healthy'")),  # as last told
+    Column("health_changed_at", _Time),
     Column("watch_not_before", _Time, nullable=False, server_default=text("'-infinity'")),
     Column("watch_failure_count", Integer, nullable=False, server_default=_zero),
-    Index("ix_sync_state_due", "due_at", postgresql_where=text("requested_seq > synced_seq")),  # claim sweep
+    Index(  # due rows of an app that somebody asked for
+        "ix_sync_state_asked",
+        "oauth_app_id",
+        text("greatest(due_at, not_before)"),
+        postgresql_where=text("asked_seq > synced_seq"),
+    ),
+    Index(  # and those that the clock asked for
+        "ix_sync_state_backstop",
+        "oauth_app_id",
+        text("greatest(due_at, not_before)"),
+        postgresql_where=text("requested_seq > synced_seq AND asked_seq <= synced_seq"),
+    ),
     Index("ix_sync_state_poll", "poll_due_at"),  # backstop sweep
     Index("ix_sync_state_anchor", "anchor_due_at"),  # window sweep
     postgresql_with={"fillfactor": "70"},
@@ -251,6 +274,14 @@ parked_items = Table(
     Column("reason", Text, nullable=False),
     Column("raw", Text),
     Column("seen_at", _Time, nullable=False, server_default=_now),
+)
+
+absent_events = Table(
+    # What a listing lacked that would have deleted most of a calendar. The next listing decides.
+    "absent_events",
+    metadata,
+    Column("calendar_id", ForeignKey("calendars.id", ondelete="CASCADE"), primary_key=True),
+    Column("event_id", Uuid, primary_key=True),
 )
 
 webhook_endpoints = Table(

@@ -13,7 +13,7 @@ from datetime import datetime
 from uuid import UUID
 
 from app.db import DATABASE_ERRORS, Row, Tx
-from app.errors import SyncSuperseded
+from app.errors import HealthStatus, SyncSuperseded
 from app.providers.base import Platform, Window
 from app.runtime import Runtime
 from app.telemetry import log
@@ -28,7 +28,8 @@ WITH target AS (
       FROM sync_state WHERE {which} ORDER BY calendar_id FOR UPDATE
 )
 UPDATE sync_state s
-   SET requested_seq = s.requested_seq + 1,
+   SET requested_seq = s.requested_seq + 1, asked_seq = s.requested_seq + 1,
+       pushed_seq = CASE WHEN :is_push THEN s.requested_seq + 1 ELSE s.pushed_seq END,
        full_requested_seq = CASE WHEN :is_full THEN s.requested_seq + 1 ELSE s.full_requested_seq END,
        first_requested_at = coalesce(s.first_requested_at, n.now),
        due_at = CASE WHEN :is_priority THEN n.now
@@ -58,10 +59,13 @@ WITH claimed AS (
 )
 SELECT s.fence, s.requested_seq, s.cursor, s.cursor_version, s.window_start, s.window_end, s.suspect_code,
        s.failure_count, s.due_at, s.anchor_due_at <= app_now() OR s.full_requested_seq > s.synced_seq AS is_full_due,
+       s.asked_seq > s.synced_seq AS is_asked, s.pushed_seq > s.synced_seq AS is_pushed, s.lag_step,
+       s.health_status, s.health_changed_at,
+       EXISTS (SELECT FROM absent_events x WHERE x.calendar_id = s.calendar_id) AS is_guarded,
        c.project_id, c.platform, c.platform_uuid, c.remote_calendar_id, c.account_subject, c.email, c.time_zone,
        g.version, g.access_token_sealed, g.is_identity_due,
        g.access_token_expires_at > app_now() + interval '5 minutes' AS is_token_fresh,
-       a.client_id, app_now() AS now
+       a.id AS oauth_app_id, a.client_id, a.failing_code AS app_failing_code, app_now() AS now
   FROM claimed s
   JOIN calendars c ON c.id = s.calendar_id AND c.deleted_at IS NULL
   JOIN grants g ON g.calendar_id = c.id
@@ -106,15 +110,27 @@ class Claim:
     account_subject: str | None
     email: str | None
     time_zone: str | None
+    oauth_app_id: UUID
     client_id: str
+    app_failing_code: str | None
+    """The incident of the OAuth app, if there is one."""
     fence: int
     requested_seq: int
     cursor: str | None
     cursor_version: int
     window: Window | None
     is_full_due: bool
+    is_asked: bool
+    """Whether a push or a request is served; else only the clock asked."""
+    is_pushed: bool
+    is_second_look: bool
+    """Whether an earlier push found nothing, and this may be the look for what it told of."""
+    is_guarded: bool
+    """Whether the listing before this one lacked most of the calendar: this one decides."""
     suspect_code: str | None
     failure_count: int
+    health_status: HealthStatus
+    health_changed_at: datetime | None
     due_at: datetime
     now: datetime
     grant_version: int
@@ -182,15 +198,23 @@ def _claim_of(calendar_id: UUID, row: Row) -> Claim:
         account_subject=row.account_subject,
         email=row.email,
         time_zone=row.time_zone,
+        oauth_app_id=row.oauth_app_id,
         client_id=row.client_id,
+        app_failing_code=row.app_failing_code,
         fence=row.fence,
         requested_seq=row.requested_seq,
         cursor=row.cursor,
         cursor_version=row.cursor_version,
         window=window,
-        is_full_due=row.is_full_due or window is None,
+        is_full_due=row.is_full_due or row.is_guarded or window is None,
+        is_asked=row.is_asked,
+        is_pushed=row.is_pushed,
+        is_second_look=row.lag_step > 0,
+        is_guarded=row.is_guarded,
         suspect_code=row.suspect_code,
         failure_count=row.failure_count,
+        health_status=row.health_status,
+        health_changed_at=row.health_changed_at,
         due_at=row.due_at,
         now=row.now,
         grant_version=row.version,

@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     """How often a calendar without a live push channel is asked for changes."""
     audit_interval_seconds: float = Field(default=21_600.0, gt=0)
     """How often a calendar with a live push channel is asked all the same: pushes get lost."""
+    mass_deletion_count: int = Field(default=20, ge=0)
+    """A listing that lacks at least so many future events of a calendar, and more than the share below, is believed
+    only when a second one, a minute later, comes out likewise. 0 switches the guard off."""
+    mass_deletion_share: float = Field(default=0.5, ge=0, le=1)
     sweep_interval_seconds: float = Field(default=1.0, gt=0)
     retry_base_seconds: float = Field(default=5.0, gt=0)
     retry_max_seconds: float = Field(default=900.0, gt=0)

@@ -40,6 +40,12 @@ SYNC_LAG = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
 )
 CHANGES = Counter("punctual_event_changes_total", "Changes committed", ["platform", "change"], registry=REGISTRY)
+AUDIT_FOUND = Counter(
+    "punctual_audit_found_changes_total",
+    "Changes of watched calendars that no push had told of",
+    ["platform", "change"],
+    registry=REGISTRY,
+)
 PARKED = Counter("punctual_parked_items_total", "Items that could not be parsed", ["platform"], registry=REGISTRY)
 PROVIDER_REQUESTS = Counter(
     "punctual_provider_requests_total",

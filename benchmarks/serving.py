@@ -159,7 +159,9 @@ async def _fill(
             app_id,
             key,
         )
-        await connection.execute("INSERT INTO sync_state (calendar_id) VALUES ($1)", calendar_id)
+        await connection.execute(
+            "INSERT INTO sync_state (calendar_id, oauth_app_id) VALUES ($1, $2)", calendar_id, app_id
+        )
         await connection.execute(
             "INSERT INTO push_channels (id, channel_key, token_hash, resource_id, state, expires_at, renew_at)"
             " VALUES ($1, $2, $3, 'r', 'active', now() + interval '1 day', now() + interval '12 hours')",

@@ -23,7 +23,9 @@ from app.crypto import make_api_key
 from app.ids import CALENDAR, PROJECT, new_id, parse, public
 from app.providers.base import Platform
 from app.runtime import Runtime
+from app.sync.health import tell_due
 from app.webhooks.delivery import deliver_due
+from app.webhooks.payloads import SUBSCRIBABLE
 from sandbox import Sandbox
 from sandbox.model import Account, Event, EventDraft
 from sandbox.sink import Received, Sink
@@ -84,6 +86,7 @@ async def run_due(rt: Runtime) -> int:
     done = len(due)
     done += await keep_channels(rt)
     done += await finish_deletions(rt)
+    done += await tell_due(rt)
     done += await deliver_due(rt)
     return done
 
@@ -198,11 +201,8 @@ class Actor:
         return dict(answer.json()) if answer.content else {}
 
     async def subscribe(self, *, hook: str = "default") -> Json:
-        """A webhook endpoint at the sink, for both calendar triggers."""
-        body = {
-            "url": f"{self._receiver.url}/hooks/{hook}",
-            "triggers": ["calendar.events_update", "calendar.state_change"],
-        }
+        """A webhook endpoint at the sink, for every trigger."""
+        body = {"url": f"{self._receiver.url}/hooks/{hook}", "triggers": list(SUBSCRIBABLE)}
         endpoint = await self.call("POST", "/webhooks", json=body, expect=201)
         self.sink.hook(hook).secrets.append(endpoint["secret"])
         return endpoint

@@ -14,7 +14,7 @@ from uuid import UUID
 from app import scheduling
 from app.db import DATABASE_ERRORS
 from app.runtime import Runtime
-from app.sync import channels, cleanup
+from app.sync import channels, cleanup, health
 from app.telemetry import BACKLOG, OLDEST_DUE, log
 from workers.jobs import guarded, run_sync
 
@@ -62,11 +62,12 @@ async def clock_loop(rt: Runtime, stop: asyncio.Event) -> None:
 
 
 async def upkeep_loop(rt: Runtime, stop: asyncio.Event) -> None:
-    """Every minute: keep channels alive, finish deletions."""
+    """Every minute: keep channels alive, finish deletions, tell what health has lasted."""
 
     async def step() -> None:
         await keep_channels(rt)
         await finish_deletions(rt)
+        await health.tell_due(rt)
 
     await every(MINUTE, step, stop)
 

@@ -27,6 +27,7 @@ CALENDAR: Final = {
             "last_notification_at": "2026-11-20T09:58:12.402551Z",
         },
         "lag_seconds": 0,
+        "audit_found_changes": 0,
     },
     "created_at": "2026-11-20T09:00:00.000000Z",
     "updated_at": "2026-11-20T09:00:01.250000Z",

@@ -32,13 +32,11 @@ from app.api.render import JsonObject, answer, embedded
 from app.api.route import ApiRoute
 from app.calendars import CalendarPatch, Credentials, NewCalendar
 from app.db import Row
-from app.errors import FailureCode, NotFound
+from app.errors import FailureCode, HealthReason, HealthStatus, NotFound
 from app.ids import CALENDAR as PREFIX
 from app.ids import OAUTH_APP, public
 from app.instants import instant
-
-FAILING_AFTER = 5
-"""Failed runs in a row after which a calendar is `failing` rather than `degraded`."""
+from app.sync import health
 
 Platform = Literal["google", "microsoft"]
 State = Literal["connected", "disconnected"]
@@ -116,11 +114,12 @@ class PushHealth(Output):
 class CalendarHealth(Output):
     """How well the calendar is kept in sync."""
 
-    status: Literal["healthy", "degraded", "failing"]
-    reason: str | None
+    status: HealthStatus
+    reason: HealthReason | None
     since: Timestamp | None
     push: PushHealth
     lag_seconds: float = Field(description="How long a requested sync has been due")
+    audit_found_changes: int = Field(description="Changes that no push had told of, found by a look without one")
 
 
 class Calendar(Output):
@@ -210,11 +209,12 @@ def render(row: Row) -> JsonObject:
 
 
 def _health(row: Row) -> JsonObject:
-    status, reason, since = "healthy", None, None
+    status: HealthStatus = "healthy"
+    reason, since = None, None
     if row.state == "disconnected":
         status, reason, since = "failing", row.disconnect_code, row.disconnected_at
     elif row.failure_count > 0:
-        status = "failing" if row.failure_count >= FAILING_AFTER else "degraded"
+        status = health.status(row.failure_count, row.failure_code)
         reason, since = row.failure_code, instant(row.failing_since)
     return {
         "status": status,
@@ -226,6 +226,7 @@ def _health(row: Row) -> JsonObject:
             "last_notification_at": instant(row.last_notification_at),
         },
         "lag_seconds": round(row.lag_seconds, 3),
+        "audit_found_changes": row.audit_found_count,
     }
 
 

@@ -6,7 +6,8 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from app.api.calendars import ConnectionFailure, State
-from app.api.outputs import CalendarRef, EventRef, MessageRef, Output, Timestamp
+from app.api.outputs import CalendarRef, EventRef, MessageRef, OAuthAppRef, Output, Timestamp
+from app.errors import HealthReason, HealthStatus
 
 Kind = Literal[
     "rescheduled",
@@ -84,6 +85,41 @@ class StateChange(_CalendarMessage):
     data: StateChangeData
 
 
+class HealthChangeData(Output):
+    """The transition."""
+
+    from_: HealthStatus = Field(alias="from")
+    to: HealthStatus
+    reason: HealthReason | None = Field(description="Null where it is healthy again")
+
+
+class HealthChange(_CalendarMessage):
+    """A calendar is kept in sync worse than it was, or well again."""
+
+    trigger: Literal["calendar.health_change"]
+    data: HealthChangeData
+
+
+class OAuthAppFailingData(Output):
+    """The incident."""
+
+    oauth_app_id: OAuthAppRef
+    code: str = Field(description="The provider's own, as `invalid_client`")
+    detail: str
+    since: Timestamp
+    calendars_affected: int = Field(description="Connected calendars of this app; they stay connected")
+
+
+class OAuthAppFailing(_Message):
+    """The provider refuses one of your OAuth apps."""
+
+    trigger: Literal["oauth_app.failing"]
+    calendar_id: None
+    calendar_deduplication_key: None
+    calendar_metadata: None
+    data: OAuthAppFailingData
+
+
 class TestData(Output):
     """A greeting."""
 
@@ -147,6 +183,25 @@ STATE_CHANGE_EXAMPLE: Final[dict[str, Any]] = _HEAD | {
         "previous_state": "connected",
     },
 }
+HEALTH_CHANGE_EXAMPLE: Final[dict[str, Any]] = _HEAD | {
+    "trigger": "calendar.health_change",
+    "data": {"from": "healthy", "to": "degraded", "reason": "provider_unavailable"},
+}
+_NO_CALENDAR: Final = {"calendar_id": None, "calendar_deduplication_key": None, "calendar_metadata": None}
+OAUTH_APP_FAILING_EXAMPLE: Final[dict[str, Any]] = (
+    _HEAD
+    | _NO_CALENDAR
+    | {
+        "trigger": "oauth_app.failing",
+        "data": {
+            "oauth_app_id": "oapp_01JD4Q8ZK3X0C2F4H6K8M0P2R4",
+            "code": "invalid_client",
+            "detail": "Google answered 401 invalid_client",
+            "since": "2026-11-20T10:00:00.990000Z",
+            "calendars_affected": 1204,
+        },
+    }
+)
 TEST_EXAMPLE: Final[dict[str, Any]] = {
     "trigger": "webhook.test",
     "idempotency_key": "msg_01JD4QAA5B7D9F1H3K5N7Q9S1V",
@@ -217,6 +272,20 @@ MESSAGES: Final = (
         "A calendar's connection changed",
         "Once per transition, reconnection too.",
         STATE_CHANGE_EXAMPLE,
+    ),
+    Message(
+        "calendar.health_change",
+        HealthChange,
+        "A calendar's health changed",
+        "Once per transition that lasts, and at least 60 s apart. A refused OAuth app is told by `oauth_app.failing`.",
+        HEALTH_CHANGE_EXAMPLE,
+    ),
+    Message(
+        "oauth_app.failing",
+        OAuthAppFailing,
+        "An OAuth app is refused",
+        "Once per incident. Its calendars stay connected and are tried again slowly.",
+        OAUTH_APP_FAILING_EXAMPLE,
     ),
     Message("webhook.test", WebhookTest, "A test", "Sent when the endpoint's owner asks for it.", TEST_EXAMPLE),
 )

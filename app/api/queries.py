@@ -21,6 +21,7 @@ SELECT c.id, c.platform, a.client_id, c.oauth_app_id, c.platform_uuid, c.email, 
        c.failure ->> 'code' AS disconnect_code, c.failure ->> 'timestamp' AS disconnected_at,
        c.created_at, c.updated_at,
        s.last_successful_sync_at, s.last_attempted_sync_at, s.failure_count, s.failure_code, s.failing_since,
+       s.audit_found_count,
        p.expires_at AS push_expires_at, s.last_notification_at,
        CASE WHEN s.requested_seq > s.synced_seq AND s.due_at > '-infinity'
             THEN CAST(greatest(0, extract(epoch FROM app_now() - s.due_at)) AS float8)

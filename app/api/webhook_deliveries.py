@@ -22,7 +22,9 @@ from app.instants import instant
 
 _ORDER = Order("d.created_at", "d.id", is_descending=True)
 State = Literal["pending", "succeeded", "failed"]
-Trigger = Literal["calendar.events_update", "calendar.state_change", "webhook.test"]
+Trigger = Literal[
+    "calendar.events_update", "calendar.state_change", "calendar.health_change", "oauth_app.failing", "webhook.test"
+]
 """`payloads.TRIGGERS`, for the type checker."""
 
 

@@ -25,7 +25,7 @@ from app.instants import instant
 from app.webhooks import outbox, payloads
 
 _ORDER = Order("w.created_at", "w.id", is_descending=True)
-Trigger = Literal["calendar.events_update", "calendar.state_change"]
+Trigger = Literal["calendar.events_update", "calendar.state_change", "calendar.health_change", "oauth_app.failing"]
 """What an endpoint may listen to: `payloads.SUBSCRIBABLE`, for the type checker."""
 
 _INSERT = """

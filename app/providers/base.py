@@ -117,6 +117,8 @@ class ChangePage:
     time_zone: str | None = None
     starts_listing: bool = False
     """From this page on the round lists the whole window: what came before is void, and absence counts."""
+    removed: tuple[str, ...] = ()
+    """Of the page that starts a listing: ids that the increment before it had said were gone."""
 
 
 Stored = Literal["single", "occurrence", "series"]

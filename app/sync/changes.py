@@ -167,6 +167,15 @@ def _who(attendee: _Attendee) -> str:
     return str(attendee["email"] or attendee["name"] or "")
 
 
+def overlapping(found: Iterable[Change], window: Window | None) -> list[Change]:
+    """The changes inside a window: what entered because the window moved is not among them."""
+    if window is None:
+        return []
+    return [
+        c for c in found if c.row is not None or (c.event and window.overlaps(c.event.start_time, c.event.end_time))
+    ]
+
+
 def parked(items: Mapping[str, Item]) -> list[Parked]:
     """The items of a round that could not be parsed."""
     return [item for item in items.values() if isinstance(item, Parked)]

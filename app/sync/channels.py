@@ -23,7 +23,8 @@ from app.runtime import Runtime
 from app.telemetry import CHANNELS, log
 
 CHANNEL_SECONDS = 7 * 86_400.0
-"""Life that is asked for; the provider may grant less. Renewal comes at half of what it granted."""
+"""Life that is asked for; the provider may grant less. Renewal comes before half of that has passed: spread, so that
+channels that were opened together do not stay together."""
 _LOST_AFTER = timedelta(minutes=2)
 _OVERLAP = timedelta(minutes=1)
 _RETRY_SECONDS = 60.0
@@ -63,7 +64,7 @@ SELECT c.id AS calendar_id, c.platform, c.remote_calendar_id, c.account_subject,
 _GRANTED = """
 UPDATE push_channels
    SET resource_id = :resource, expires_at = :expires,
-       renew_at = app_now() + (CAST(:expires AS timestamptz) - app_now()) / 2
+       renew_at = app_now() + (CAST(:expires AS timestamptz) - app_now()) * (0.4 + 0.1 * random())
  WHERE id = :id
 RETURNING state
 """
@@ -85,12 +86,21 @@ RETURNING id, resource_id
 _UNUSED = """NOT EXISTS (SELECT FROM calendars o WHERE o.channel_key = p.channel_key AND o.deleted_at IS NULL
                                                            AND o.state = 'connected')"""
 
-_REFUSED = """
-UPDATE sync_state SET watch_failure_count = watch_failure_count + 1,
+# Until it is watched again, or while that is in doubt, a calendar is asked more often than one that tells by itself.
+_SOONER = """
+       watch_failure_count = watch_failure_count + 1,
+       poll_due_at = least(poll_due_at, app_now() + make_interval(secs => greatest(
+           CAST(:poll AS float8), CAST(:audit AS float8) / power(2, least(watch_failure_count + 1, 16)))))
+"""
+
+_NOT_RENEWED = f"UPDATE sync_state SET {_SOONER} WHERE calendar_id = :calendar"  # noqa: S608 - made of constants
+
+_REFUSED = f"""
+UPDATE sync_state SET {_SOONER},
        watch_not_before = CASE WHEN :is_permanent THEN 'infinity'
            ELSE app_now() + make_interval(secs => least(:most, :base * power(2, least(watch_failure_count, 20)))) END
  WHERE calendar_id = :calendar
-"""
+"""  # noqa: S608 - made of constants
 
 _WANTING = """
 SELECT c.id FROM calendars c JOIN sync_state s ON s.calendar_id = c.id
@@ -195,6 +205,8 @@ async def _renew(rt: Runtime, calendar_id: UUID) -> bool:
     try:
         channel = await provider.renew_channel(holder.access, row.resource_id, lives_for=CHANNEL_SECONDS)
     except PunctualError as exc:  # tried again before it expires; then it is replaced
+        async with rt.db.transaction() as tx:
+            await tx.execute(_NOT_RENEWED, {"calendar": calendar_id, **_intervals(rt)})
         log.warning("channel.not_renewed", calendar=str(calendar_id), error=type(exc).__name__)
         CHANNELS.labels(holder.platform, "not_renewed").inc()
         return True
@@ -246,9 +258,14 @@ async def _not_opened(rt: Runtime, channel_id: UUID, calendar_id: UUID, error: E
                 "is_permanent": isinstance(error, ChannelRefused) and error.permanent,
                 "base": _RETRY_SECONDS,
                 "most": _RETRY_MOST_SECONDS,
+                **_intervals(rt),
             },
         )
     log.warning("channel.refused", calendar=str(calendar_id), error=type(error).__name__)
+
+
+def _intervals(rt: Runtime) -> dict[str, float]:
+    return {"poll": rt.settings.poll_interval_seconds, "audit": rt.settings.audit_interval_seconds}
 
 
 async def _holder(rt: Runtime, tx: Tx, where: str, params: dict[str, Any]) -> _Keyholder | None:

@@ -14,7 +14,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -33,13 +33,13 @@ from app.errors import (
 )
 from app.grants import GrantTokens, access_for
 from app.ids import new_id
-from app.providers.base import Access, Account, Item, Provider, RemoteCalendar, Window
+from app.providers.base import Access, Account, ChangePage, Item, Provider, RemoteCalendar, Tombstone, Window
 from app.runtime import Runtime
 from app.scheduling import Claim
-from app.sync import changes, channels, store
+from app.sync import changes, channels, guard, health, incidents, store
 from app.sync.changes import Change
 from app.sync.settle import settle, settle_crash
-from app.telemetry import CHANGES, PARKED, RUN_SECONDS, RUNS, SYNC_LAG, log
+from app.telemetry import AUDIT_FOUND, CHANGES, PARKED, RUN_SECONDS, RUNS, SYNC_LAG, log
 from app.webhooks import payloads
 from app.webhooks.outbox import NewMessage, publish
 
@@ -59,9 +59,30 @@ class Round:
     """Whether absence counts: the whole window was listed."""
     is_anchored: bool
     """Whether the window is a new one. A delta that does not tell everything lists the old one."""
+    is_told: bool = False
+    """Whether the provider had anything to say since the cursor."""
+    removed: set[str] = field(default_factory=set)
+    """Events and series that a delta said were gone."""
     cursor: str | None = None
     name: str | None = None
     time_zone: str | None = None
+
+    def add(self, page: ChangePage) -> None:
+        """Take one page in. RoundTooLarge."""
+        self.is_told = self.is_told or (not self.is_anchored and bool(page.items or page.starts_listing))
+        if page.starts_listing:
+            self.items.clear()
+            self.is_full = True
+            self.removed.update(page.removed)
+        for item in page.items:
+            self.items[item.platform_uuid] = item
+            if isinstance(item, Tombstone):
+                self.removed.add(item.platform_uuid)
+        if len(self.items) > MAX_ITEMS:
+            raise RoundTooLarge(f"more than {MAX_ITEMS} entries")
+        self.cursor = page.cursor or self.cursor
+        self.name = page.calendar_name or self.name
+        self.time_zone = page.time_zone or self.time_zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +145,29 @@ async def sync_calendar(rt: Runtime, calendar_id: UUID) -> Outcome:
 
 
 async def _run(rt: Runtime, claim: Claim, tokens: GrantTokens) -> Outcome:
+    identity, fetched = await _fetch_in_time(rt, claim, tokens)
     try:
-        async with asyncio.timeout(rt.settings.sync_deadline_seconds):
-            identity, fetched = await _fetch(rt, claim, tokens)
-    except TimeoutError as exc:
-        raise ProviderUnavailable("the round did not end in time") from exc
-    async with rt.db.transaction() as tx:
-        outcome = await _apply(rt, tx, claim, identity, fetched, grant_version=tokens.version)
+        async with rt.db.transaction() as tx:
+            outcome = await _apply(rt, tx, claim, identity, fetched, tokens=tokens)
+    except guard.ListingNeeded:
+        named = fetched.removed
+        identity, fetched = await _fetch_in_time(rt, replace(claim, is_full_due=True), tokens)
+        fetched.removed |= named
+        async with rt.db.transaction() as tx:
+            outcome = await _apply(rt, tx, claim, identity, fetched, tokens=tokens)
     SYNC_LAG.labels(claim.platform).observe(max(0.0, (claim.now - claim.due_at).total_seconds()))
     return outcome
 
 
 # --- 2 fetch ----------------------------------------------------------------------------------------------------
+
+
+async def _fetch_in_time(rt: Runtime, claim: Claim, tokens: GrantTokens) -> tuple[Identity | None, Round]:
+    try:
+        async with asyncio.timeout(rt.settings.sync_deadline_seconds):
+            return await _fetch(rt, claim, tokens)
+    except TimeoutError as exc:
+        raise ProviderUnavailable("the round did not end in time") from exc
 
 
 async def _fetch(rt: Runtime, claim: Claim, tokens: GrantTokens) -> tuple[Identity | None, Round]:
@@ -163,16 +195,7 @@ async def _fetch(rt: Runtime, claim: Claim, tokens: GrantTokens) -> tuple[Identi
             known=partial(store.known, rt, claim.calendar_id, window),
         )
         async for page in pages:
-            if page.starts_listing:
-                fetched.items.clear()
-                fetched.is_full = True
-            for item in page.items:
-                fetched.items[item.platform_uuid] = item
-            if len(fetched.items) > MAX_ITEMS:
-                raise RoundTooLarge(f"more than {MAX_ITEMS} entries")
-            fetched.cursor = page.cursor or fetched.cursor
-            fetched.name = page.calendar_name or fetched.name
-            fetched.time_zone = page.time_zone or fetched.time_zone
+            fetched.add(page)
         return fetched
 
     if claim.cursor is not None and claim.window is not None and not claim.is_full_due:
@@ -225,13 +248,14 @@ def next_anchor(calendar_id: UUID, now: datetime) -> datetime:
 
 
 async def _apply(
-    rt: Runtime, tx: Tx, claim: Claim, identity: Identity | None, fetched: Round, *, grant_version: int
+    rt: Runtime, tx: Tx, claim: Claim, identity: Identity | None, fetched: Round, *, tokens: GrantTokens
 ) -> Outcome:
     row = await store.lock(tx, claim)
     if row is None:
         raise SyncSuperseded
     stored = await store.rows_touched(tx, claim, fetched.items, window=fetched.window, is_full=fetched.is_full)
     found = changes.diff(fetched.items, stored, window=fetched.window, is_full=fetched.is_full)
+    await guard.check(rt, tx, claim, row, found, named=fetched.removed, is_full=fetched.is_full)
     await _describe(tx, found)
     first_seq = row.last_change_seq + 1
     updated_at, event_ids = await store.apply(tx, claim, found, first_seq=first_seq, last=row.last_event_updated_at)
@@ -241,8 +265,14 @@ async def _apply(
     if found or identity or row.is_greeting_due or row.state != "connected":
         await _update_calendar(tx, claim, row, identity, fetched, count=len(found), updated_at=updated_at)
         if identity:
-            await tx.execute(_SEEN, {"id": claim.calendar_id, "version": grant_version})
-        await _publish(rt, tx, claim, row, found, event_ids, first_seq=first_seq, updated_at=updated_at)
+            await tx.execute(_SEEN, {"id": claim.calendar_id, "version": tokens.version})
+    is_health_told = row.health_status != "healthy" and health.is_time(row.now, row.health_changed_at)
+    await _publish(
+        rt, tx, claim, row, found, event_ids, first_seq=first_seq, updated_at=updated_at, is_health_told=is_health_told
+    )
+    await guard.settle(tx, claim, found)
+    await incidents.end(tx, claim, is_token_new=tokens.has_refreshed)
+    missed = changes.overlapping(found, claim.window) if _is_audit(claim, row) else []
     channel_key = key_of(claim, identity) if identity else row.channel_key
     if row.channel_key is not None and channel_key != row.channel_key:
         await channels.abandon(tx, row.channel_key)
@@ -258,6 +288,9 @@ async def _apply(
             "audit": rt.settings.audit_interval_seconds,
             "jitter": random.uniform(0.75, 1.25),  # noqa: S311 - spreads load, guards nothing
         },
+        is_empty=not fetched.is_told and not found,
+        audit_found=len(missed),
+        is_health_told=is_health_told,
     )
     if finished is None:
         raise SyncSuperseded
@@ -265,8 +298,16 @@ async def _apply(
         tx.after_commit(lambda: rt.queue.wake_sync(claim.calendar_id, max(0.0, finished.delay)))
     for kind, count in Counter(change.change for change in found).items():
         CHANGES.labels(claim.platform, kind).inc(count)
+    for kind, count in Counter(change.change for change in missed).items():
+        AUDIT_FOUND.labels(claim.platform, kind).inc(count)
     PARKED.labels(claim.platform).inc(len(parked))
     return Outcome("synced", len(found), finished.is_channel_missing and rt.settings.public_url is not None)
+
+
+def _is_audit(claim: Claim, row: Row) -> bool:
+    """Whether what this run finds is what no push told of: the calendar is watched, and only the clock asked."""
+    is_quiet = not claim.is_asked and not claim.is_second_look and row.requested_seq == claim.requested_seq
+    return bool(is_quiet and row.is_watched and claim.cursor is not None)
 
 
 async def _describe(tx: Tx, found: Sequence[Change]) -> None:
@@ -339,6 +380,7 @@ async def _publish(
     *,
     first_seq: int,
     updated_at: datetime | None,
+    is_health_told: bool,
 ) -> None:
     """The round's messages, in the round's transaction."""
     calendar = payloads.MessageCalendar(claim.calendar_id, row.deduplication_key, row.metadata)
@@ -369,5 +411,16 @@ async def _publish(
             last_updated_at=updated_at,
         )
         add("calendar.events_update", message_id, payload)
+    if is_health_told:
+        messages.append(
+            health.change(
+                row,
+                calendar_id=claim.calendar_id,
+                project_id=claim.project_id,
+                before=row.health_status,
+                after="healthy",
+                reason=None,
+            )
+        )
     if messages:
         await publish(tx, rt.queue, messages)

@@ -18,6 +18,7 @@ from app.errors import (
     CalendarGone,
     GrantRevoked,
     MailboxUnavailable,
+    MassDeletion,
     OAuthAppBroken,
     ProviderError,
     ProviderThrottled,
@@ -26,6 +27,7 @@ from app.errors import (
 from app.ids import new_id
 from app.runtime import Runtime
 from app.scheduling import Claim
+from app.sync import guard, health, incidents
 from app.telemetry import log
 from app.webhooks import payloads
 from app.webhooks.outbox import NewMessage, publish
@@ -44,7 +46,9 @@ UPDATE sync_state s
        suspect_code = CAST(:suspect AS text), is_deferral = :is_deferral AND g.version = :version,
        not_before = CASE WHEN g.version = :version THEN app_now() + make_interval(secs => :seconds)
                          ELSE '-infinity' END,
-       due_at = CASE WHEN g.version = :version THEN s.due_at ELSE app_now() END
+       due_at = CASE WHEN g.version = :version THEN s.due_at ELSE app_now() END,
+       health_status = CASE WHEN :is_told THEN :health ELSE s.health_status END,
+       health_changed_at = CASE WHEN :is_told THEN app_now() ELSE s.health_changed_at END
   FROM grants g
  WHERE s.calendar_id = :id AND s.fence = :fence AND g.calendar_id = s.calendar_id
 RETURNING g.version = :version AS is_counted
@@ -70,6 +74,12 @@ UPDATE sync_state SET lease_until = NULL, not_before = 'infinity', is_deferral =
 """
 
 
+_LOCK_CALENDAR = """
+SELECT metadata, deduplication_key, app_now() AS now FROM calendars
+ WHERE id = :id AND state = 'connected' AND deleted_at IS NULL FOR NO KEY UPDATE
+"""
+
+
 async def settle(rt: Runtime, claim: Claim, error: ProviderError, *, grant_version: int) -> str:
     """Record a failed run; `failed`, `disconnected` or `superseded`. `grant_version` is the one that was used."""
     log.warning("sync.failed", calendar=str(claim.calendar_id), code=error.code, failures=claim.failure_count + 1)
@@ -89,42 +99,24 @@ async def settle_crash(rt: Runtime, claim: Claim, *, grant_version: int) -> None
     Where the database is what failed, the lease's end brings the calendar back.
     """
     with suppress(*DATABASE_ERRORS):
-        await _record(
-            rt,
-            claim,
-            version=grant_version,
-            code="internal_error",
-            suspect=None,
-            is_deferral=False,
-            seconds=_jittered(rt, claim),
-        )
+        await _record(rt, claim, None, version=grant_version, code="internal_error", seconds=_jittered(rt, claim))
 
 
 async def _back_off(rt: Runtime, claim: Claim, error: ProviderError, *, version: int) -> str:
-    return await _record(
-        rt,
-        claim,
-        version=version,
-        code=error.code,
-        suspect=error.code if isinstance(error, CalendarGone | AccessLost) else None,
-        is_deferral=isinstance(error, ProviderThrottled) and error.after is not None,
-        is_failure=not (isinstance(error, ProviderThrottled) and error.is_ours),
-        seconds=_wait(rt, claim, error),
-    )
+    return await _record(rt, claim, error, version=version, code=error.code, seconds=_wait(rt, claim, error))
 
 
 async def _record(
-    rt: Runtime,
-    claim: Claim,
-    *,
-    version: int,
-    code: str,
-    suspect: str | None,
-    is_deferral: bool,
-    is_failure: bool = True,
-    seconds: float,
+    rt: Runtime, claim: Claim, error: ProviderError | None, *, version: int, code: str, seconds: float
 ) -> str:
+    throttled = error if isinstance(error, ProviderThrottled) else None
+    is_failure = throttled is None or not throttled.is_ours
+    lasting = claim.health_status
+    if is_failure:
+        lasting = health.lasting(claim.failure_count + 1, code, claim.health_status)
+    is_news = lasting != claim.health_status and health.is_time(claim.now, claim.health_changed_at)
     async with rt.db.transaction() as tx:
+        calendar = await tx.row(_LOCK_CALENDAR, {"id": claim.calendar_id}) if is_news else None
         row = await tx.row(
             _BACK_OFF,
             {
@@ -132,14 +124,30 @@ async def _record(
                 "fence": claim.fence,
                 "version": version,
                 "code": code,
-                "suspect": suspect,
-                "is_deferral": is_deferral,
+                "suspect": code if isinstance(error, CalendarGone | AccessLost) else None,
+                "is_deferral": throttled is not None and throttled.after is not None,
                 "is_failure": is_failure,
                 "seconds": seconds,
+                "is_told": calendar is not None,
+                "health": lasting,
             },
         )
         if row is None:
             return "superseded"
+        if isinstance(error, MassDeletion):
+            await guard.keep(tx, claim.calendar_id, error.event_ids)
+        if isinstance(error, OAuthAppBroken) and row.is_counted:
+            await incidents.begin(rt, tx, claim, error)
+        if calendar is not None:
+            message = health.change(
+                calendar,
+                calendar_id=claim.calendar_id,
+                project_id=claim.project_id,
+                before=claim.health_status,
+                after=lasting,
+                reason=code if lasting != "healthy" else None,
+            )
+            await publish(tx, rt.queue, [message])
         delay = seconds if row.is_counted else 0.0
         tx.after_commit(lambda: rt.queue.wake_sync(claim.calendar_id, delay))
     return "failed"
@@ -151,6 +159,8 @@ def _wait(rt: Runtime, claim: Claim, error: ProviderError) -> float:
         return max(0.0, error.after)
     if isinstance(error, MailboxUnavailable):
         return _MAILBOX_SECONDS
+    if isinstance(error, MassDeletion):
+        return guard.CONFIRM_SECONDS
     if isinstance(error, CalendarGone | AccessLost):
         return _CONFIRM_SECONDS
     return _jittered(rt, claim, least=_APP_BROKEN_SECONDS if isinstance(error, OAuthAppBroken) else None)
@@ -178,6 +188,7 @@ async def _disconnect(rt: Runtime, claim: Claim, code: str, error: str, message:
             "timestamp": row.now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         }
         await tx.execute(_DISCONNECT, {"id": claim.calendar_id, "failure": orjson.dumps(failure).decode()})
+        await guard.forget(tx, claim.calendar_id)
         if row.state == "connected":
             await _announce(rt, tx, claim, row, failure)
         if not await tx.execute(_STOP, {"id": claim.calendar_id, "fence": claim.fence, "code": code}):

@@ -21,7 +21,9 @@ from app.sync.changes import Change, StoredRow
 _LOCK = """
 SELECT c.state, c.failure, c.metadata, c.deduplication_key, c.last_change_seq, c.last_event_updated_at, c.name,
        c.email, c.time_zone, c.remote_calendar_id, c.account_subject, c.channel_key, c.is_greeting_due, c.deleted_at,
-       s.fence, s.cursor_version, app_now() AS now,
+       s.fence, s.cursor_version, s.requested_seq, s.health_status, s.health_changed_at, app_now() AS now,
+       EXISTS (SELECT FROM push_channels p WHERE p.channel_key = c.channel_key AND p.state = 'active'
+                                                         AND p.expires_at > app_now()) AS is_watched,
        EXISTS (SELECT FROM parked_items p WHERE p.calendar_id = c.id) AS has_parked
   FROM calendars c JOIN sync_state s ON s.calendar_id = c.id
  WHERE c.id = :id
@@ -100,17 +102,40 @@ WITH stamp AS MATERIALIZED (
 SELECT at FROM stamp
 """  # noqa: S608 - made of constants
 
-_FINISH = """
+# A push may outrun its data. Where it brought nothing, its calendar is looked at again after 8 s, and then after 60 s.
+_LAG_STEP = """
+CASE WHEN NOT :is_empty THEN 0
+     WHEN :is_pushed THEN 1
+     WHEN lag_step > 0 AND poll_due_at > app_now() THEN lag_step
+     WHEN lag_step = 1 THEN 2
+     ELSE 0 END
+"""
+
+# With a live channel the backstop is enough, more often while its renewal fails, and never later than its end.
+_REGULAR = """
+coalesce((SELECT least(:jitter * least(CAST(:audit AS float8),
+                                       greatest(CAST(:poll AS float8),
+                                                CAST(:audit AS float8) / power(2, least(watch_failure_count, 16)))),
+                       extract(epoch FROM p.expires_at - app_now()) + 1)
+            FROM push_channels p
+           WHERE p.channel_key = :channel_key AND p.state = 'active' AND p.expires_at > app_now()),
+         :jitter * CAST(:poll AS float8))
+"""
+
+_FINISH = f"""
 UPDATE sync_state
    SET cursor = :cursor, cursor_version = cursor_version + 1, window_start = :window_start, window_end = :window_end,
        synced_seq = greatest(synced_seq, :seq), lease_until = NULL, not_before = '-infinity', is_deferral = false,
        failure_count = 0, failure_code = NULL, failing_since = NULL, suspect_code = NULL,
-       last_successful_sync_at = app_now(),
+       last_successful_sync_at = app_now(), audit_found_count = audit_found_count + :audit_found,
+       health_status = CASE WHEN :is_health_told THEN 'healthy' ELSE health_status END,
+       health_changed_at = CASE WHEN :is_health_told THEN app_now() ELSE health_changed_at END,
        anchor_due_at = coalesce(CAST(:anchor_due_at AS timestamptz), anchor_due_at),
-       poll_due_at = app_now() + make_interval(secs => :jitter * CASE WHEN EXISTS (
-           SELECT FROM push_channels p
-            WHERE p.channel_key = :channel_key AND p.state = 'active' AND p.expires_at > app_now())
-           THEN CAST(:audit AS float8) ELSE CAST(:poll AS float8) END)
+       lag_step = {_LAG_STEP},
+       poll_due_at = CASE
+           WHEN :is_empty AND NOT :is_pushed AND lag_step > 0 AND poll_due_at > app_now() THEN poll_due_at
+           ELSE app_now() + make_interval(secs => CASE {_LAG_STEP} WHEN 1 THEN 8 WHEN 2 THEN 60 ELSE {_REGULAR} END)
+           END
  WHERE calendar_id = :id AND fence = :fence AND cursor_version = :cursor_version
 RETURNING requested_seq > synced_seq AS is_again,
           extract(epoch FROM due_at - app_now()) AS delay,
@@ -118,7 +143,7 @@ RETURNING requested_seq > synced_seq AS is_again,
               SELECT FROM push_channels p
                WHERE p.channel_key = :channel_key AND p.state = 'active' AND p.expires_at > app_now())
           AS is_channel_missing
-"""
+"""  # noqa: S608 - made of constants
 
 
 COPY_FROM = 200
@@ -305,8 +330,14 @@ async def finish(
     anchor_due_at: datetime | None,
     channel_key: bytes | None,
     intervals: Mapping[str, float],
+    is_empty: bool,
+    audit_found: int,
+    is_health_told: bool,
 ) -> Finished | None:
-    """The last statement: cursor and synced_seq move only if fence and cursor version are still ours; else None."""
+    """The last statement: cursor and synced_seq move only if fence and cursor version are still ours; else None.
+
+    `is_empty`: the provider had nothing to tell.
+    """
     row = await tx.row(
         _FINISH,
         {
@@ -319,6 +350,10 @@ async def finish(
             "window_end": window.end_at,
             "anchor_due_at": anchor_due_at,
             "channel_key": channel_key,
+            "is_pushed": claim.is_pushed,
+            "is_empty": is_empty,
+            "audit_found": audit_found,
+            "is_health_told": is_health_told,
             **intervals,
         },
     )

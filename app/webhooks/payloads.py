@@ -13,13 +13,15 @@ from uuid import UUID
 
 import orjson
 
-from app.ids import CALENDAR, EVENT, MESSAGE, public
+from app.ids import CALENDAR, EVENT, MESSAGE, OAUTH_APP, public
 from app.instants import instant
 
 EVENTS_UPDATE = "calendar.events_update"
 STATE_CHANGE = "calendar.state_change"
+HEALTH_CHANGE = "calendar.health_change"
+OAUTH_APP_FAILING = "oauth_app.failing"
 TEST = "webhook.test"
-SUBSCRIBABLE = (EVENTS_UPDATE, STATE_CHANGE)
+SUBSCRIBABLE = (EVENTS_UPDATE, STATE_CHANGE, HEALTH_CHANGE, OAUTH_APP_FAILING)
 """What an endpoint may name; a test always goes to the one endpoint it is asked for."""
 TRIGGERS = (*SUBSCRIBABLE, TEST)
 """Every kind of message there is: a closed list."""
@@ -89,6 +91,35 @@ def state_change(
     """One transition of a calendar's state, a reconnection too."""
     data = _connection(connection) | {"previous_state": previous_state}
     return _message(STATE_CHANGE, message_id, at=at, calendar=calendar, data=data)
+
+
+def health_change(
+    message_id: UUID, *, at: datetime, calendar: MessageCalendar, before: str, after: str, reason: str | None
+) -> bytes:
+    """One transition of a calendar's health; no reason where it is healthy again."""
+    data = {"from": before, "to": after, "reason": reason}
+    return _message(HEALTH_CHANGE, message_id, at=at, calendar=calendar, data=data)
+
+
+def oauth_app_failing(
+    message_id: UUID,
+    *,
+    at: datetime,
+    oauth_app_id: UUID,
+    code: str,
+    detail: str,
+    since: datetime,
+    calendars_affected: int,
+) -> bytes:
+    """One incident of an OAuth app; `code` is the provider's."""
+    data = {
+        "oauth_app_id": public(OAUTH_APP, oauth_app_id),
+        "code": code,
+        "detail": detail,
+        "since": instant(since),
+        "calendars_affected": calendars_affected,
+    }
+    return _message(OAUTH_APP_FAILING, message_id, at=at, calendar=None, data=data)
 
 
 def webhook_test(message_id: UUID, *, at: datetime) -> bytes:

@@ -62,7 +62,10 @@ class Rows:
                 " created_at) VALUES (:id, :project, :app, 'google', 'connected', :dedup, :email, app_now())",
                 {"id": calendar_id, "project": self.project_id, "app": app_id, "dedup": dedup, "email": email},
             )
-            await tx.execute("INSERT INTO sync_state (calendar_id) VALUES (:id)", {"id": calendar_id})
+            await tx.execute(
+                "INSERT INTO sync_state (calendar_id, oauth_app_id) VALUES (:id, :app)",
+                {"id": calendar_id, "app": app_id},
+            )
             await tx.execute(
                 "INSERT INTO grants (calendar_id, refresh_token_sealed) VALUES (:id, CAST('x' AS bytea))",
                 {"id": calendar_id},

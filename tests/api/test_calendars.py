@@ -221,7 +221,14 @@ async def test_health(client: httpx.AsyncClient, rt: Runtime, rows: Rows) -> Non
         return (await client.get(url)).json()["health"]
 
     quiet = {"active": False, "expires_at": None, "last_notification_at": None}
-    assert await health() == {"status": "healthy", "reason": None, "since": None, "push": quiet, "lag_seconds": 0.0}
+    assert await health() == {
+        "status": "healthy",
+        "reason": None,
+        "since": None,
+        "push": quiet,
+        "lag_seconds": 0.0,
+        "audit_found_changes": 0,
+    }
     since = "2026-11-20T10:00:00.000000Z"
     failing = "UPDATE sync_state SET failure_code = 'oauth_app_broken', failing_since = '2026-11-20T10:00:00Z',"
     for count, status in ((1, "degraded"), (4, "degraded"), (5, "failing")):

@@ -112,9 +112,12 @@ class MicrosoftCalendar:
             if items is not None:
                 yield ChangePage(items, link)
                 return
+        removed = rounds.removed_ids(entries or ())
         async for page in self._listing(access, remote_calendar_id, link, window=window):
             mapped = tuple([map_item(item, time_zone=time_zone, owner=owner) for item in page.entries])
-            yield ChangePage(mapped, page.cursor, starts_listing=page.is_first)
+            yield ChangePage(
+                mapped, page.cursor, starts_listing=page.is_first, removed=removed if page.is_first else ()
+            )
 
     async def open_channel(self, access: Access, remote_calendar_id: str, request: ChannelRequest) -> Channel:
         """A subscription. Graph asks our address with a token first, while this request waits for the answer."""

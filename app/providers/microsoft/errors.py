@@ -39,15 +39,11 @@ class PageTooHeavy(ProviderUnavailable):
 
 
 class ConflictingSubscription(ProviderError):
-    """409: the app has a subscription of this kind for this resource already."""
-
-    code, title = "conflicting_subscription", "The provider has such a subscription already"
+    """409: the app has a subscription of this kind for this resource already. Stays inside the client."""
 
 
 class NotThere(ProviderError):
-    """404 on something that is no calendar: an event, a subscription."""
-
-    code, title = "not_there", "The provider does not know it"
+    """404 on something that is no calendar: an event, a subscription. Stays inside the client."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,11 @@ def id_of(entry: object) -> str | None:
     return key if isinstance(key, str) else None
 
 
+def removed_ids(entries: Iterable[object]) -> tuple[str, ...]:
+    """What a delta round says is gone: events, or a whole series by its master."""
+    return tuple(key for entry in entries if kind_of(entry) == "removed" and (key := id_of(entry)) is not None)
+
+
 async def judge(entries: Iterable[object], known: Known) -> Singles | None:
     """The round if it is about single events alone; None where the window has to be listed.
 

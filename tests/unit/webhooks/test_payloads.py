@@ -154,5 +154,11 @@ def test_times_are_utc_with_six_digits(at: datetime, text: str) -> None:
 
 
 def test_triggers_are_a_closed_list() -> None:
-    assert TRIGGERS == ("calendar.events_update", "calendar.state_change", "webhook.test")
-    assert TRIGGERS[:2] == SUBSCRIBABLE
+    assert TRIGGERS == (
+        "calendar.events_update",
+        "calendar.state_change",
+        "calendar.health_change",
+        "oauth_app.failing",
+        "webhook.test",
+    )
+    assert TRIGGERS[:4] == SUBSCRIBABLE
