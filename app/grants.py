@@ -245,6 +245,8 @@ class OneOffTokens:
         return self._token
 
 
-def access_for(tokens: GrantTokens, *, client_id: str, subject: str | None, calendar_id: UUID) -> Access:
+def access_for(
+    tokens: GrantTokens, *, client_id: str, subject: str | None, calendar_id: UUID, is_backstop: bool = False
+) -> Access:
     """Provider access for one stored grant; before the account is known the calendar stands in as the quota's user."""
-    return Access(tokens=tokens, client_id=client_id, user_key=subject or str(calendar_id))
+    return Access(tokens=tokens, client_id=client_id, user_key=subject or str(calendar_id), is_backstop=is_backstop)

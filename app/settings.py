@@ -38,7 +38,7 @@ class Settings(BaseSettings):
 
     sync_quiet_seconds: float = Field(default=1.0, ge=0)
     sync_max_wait_seconds: float = Field(default=5.0, ge=0)
-    sync_concurrency: int = Field(default=20, ge=1)
+    sync_concurrency: int = Field(default=40, ge=1)
     sync_lease_seconds: float = Field(default=60.0, gt=0)
     sync_deadline_seconds: float = Field(default=300.0, gt=0)
     poll_interval_seconds: float = Field(default=300.0, gt=0)

@@ -11,9 +11,10 @@ from app.telemetry import log
 _T = TypeVar("_T")
 
 
-async def sync_calendar(ctx: dict[str, Any], calendar_id: str) -> str:
-    """Sync one calendar if it is due, and see that it has a push channel."""
-    return await run_sync(ctx["runtime"], UUID(calendar_id))
+async def sync_calendar(ctx: dict[str, Any], calendar_id: str) -> None:
+    """This calendar is due: have the worker look whose turn it is."""
+    del calendar_id
+    await ctx["offer"]()
 
 
 async def clean_up_calendar(ctx: dict[str, Any], calendar_id: str) -> bool:

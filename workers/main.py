@@ -17,10 +17,12 @@ from app.runtime import Runtime, calm_collector, open_runtime
 from app.settings import Settings
 from app.telemetry import configure_logging, log, serve_metrics
 from workers import jobs, loops, sweeps
+from workers.dispatch import Dispatcher
 
 STOP_SECONDS = 15.0
 """What is held is finished or released within this time after SIGTERM."""
 _JOB_SECONDS = 330
+_JOBS_MOST = 50
 
 
 async def work(settings: Settings) -> None:
@@ -39,13 +41,14 @@ async def work(settings: Settings) -> None:
 async def run(rt: Runtime, stop: asyncio.Event) -> None:
     """All loops of one worker process until `stop` is set; then each finishes or releases what it holds."""
     log.info("work.started")
+    dispatcher = Dispatcher(rt)
     tasks = [
         asyncio.create_task(loops.delivery_loop(rt, stop), name="delivery"),
-        asyncio.create_task(sweeps.claim_loop(rt, stop), name="claim"),
+        asyncio.create_task(dispatcher.run(stop), name="dispatch"),
         asyncio.create_task(sweeps.clock_loop(rt, stop), name="clock"),
         asyncio.create_task(sweeps.upkeep_loop(rt, stop), name="upkeep"),
         asyncio.create_task(sweeps.retention_loop(rt, stop), name="retention"),
-        asyncio.create_task(_arq_loop(rt, stop), name="arq"),
+        asyncio.create_task(_arq_loop(rt, dispatcher, stop), name="arq"),
     ]
     stopping = asyncio.create_task(stop.wait(), name="stop")
     waited: list[asyncio.Task[Any]] = [*tasks, stopping]
@@ -63,11 +66,11 @@ async def run(rt: Runtime, stop: asyncio.Event) -> None:
         task.result()
 
 
-async def _arq_loop(rt: Runtime, stop: asyncio.Event) -> None:
+async def _arq_loop(rt: Runtime, dispatcher: Dispatcher, stop: asyncio.Event) -> None:
     """arq's worker exits when Redis goes away: start it again, with a pause that grows to ten seconds."""
     pause = 0.5
     while not stop.is_set():
-        worker = make_worker(rt)
+        worker = make_worker(rt, dispatcher)
         running = asyncio.create_task(worker.async_run())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -94,9 +97,9 @@ async def end(worker: Worker) -> None:
         await worker.pool.aclose(close_connection_pool=True)
 
 
-def make_worker(rt: Runtime, *, burst: bool = False) -> Worker:
+def make_worker(rt: Runtime, dispatcher: Dispatcher, *, burst: bool = False) -> Worker:
     """arq's worker on this runtime: random job ids, no kept results, JSON, a poll that costs 25 ms on average."""
-    context: dict[str, Any] = {"runtime": rt}
+    context: dict[str, Any] = {"runtime": rt, "offer": dispatcher.offer}
     return Worker(
         functions=[func(jobs.sync_calendar, name=SYNC_JOB), func(jobs.clean_up_calendar, name=CLEAN_UP_JOB)],
         redis_pool=ArqRedis(
@@ -111,7 +114,7 @@ def make_worker(rt: Runtime, *, burst: bool = False) -> Worker:
         poll_delay=0.05,
         keep_result=0,
         max_tries=1,
-        max_jobs=rt.settings.sync_concurrency,
+        max_jobs=_JOBS_MOST,
         job_timeout=_JOB_SECONDS,
         health_check_interval=30,
         handle_signals=False,

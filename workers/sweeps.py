@@ -1,8 +1,8 @@
 """Loops that find work by rows: what makes Redis a hint, and a second worker an equal.
 
-Every second the due calendars are claimed by the same function that the jobs call, and what is due by the clock is
-requested; every minute channels are renewed and deletions finished; every hour the retention is applied. Each has a
-loop of its own, so that a provider that hangs delays nothing else.
+Every second what is due by the clock is requested (`workers.dispatch` runs it); every minute channels are renewed and
+deletions finished; every hour the retention is applied. Each has a loop of its own, so that a provider that hangs
+delays nothing else.
 """
 
 import asyncio
@@ -16,35 +16,12 @@ from app.db import DATABASE_ERRORS
 from app.runtime import Runtime
 from app.sync import channels, cleanup, health
 from app.telemetry import BACKLOG, OLDEST_DUE, log
-from workers.jobs import guarded, run_sync
+from workers.jobs import guarded
 
 MINUTE = 60.0
 HOUR = 3600.0
 AT_ONCE = 10
 DEADLINE_SECONDS = 180.0
-
-
-async def claim_loop(rt: Runtime, stop: asyncio.Event) -> None:
-    """Run due calendars that no job was there for, at most `sync_concurrency` at a time."""
-    running: dict[UUID, asyncio.Task[str]] = {}
-    limit = rt.settings.sync_concurrency
-
-    async def step() -> None:
-        if len(running) < limit:
-            for calendar_id in await scheduling.due_calendars(rt, most=limit + len(running)):
-                if calendar_id not in running and len(running) < limit:
-                    task = asyncio.create_task(run_sync(rt, calendar_id))
-                    running[calendar_id] = task
-                    task.add_done_callback(partial(_forget, running, calendar_id))
-
-    await every(rt.settings.sweep_interval_seconds, step, stop)
-    for task in list(running.values()):
-        task.cancel()
-    await asyncio.gather(*running.values(), return_exceptions=True)
-
-
-def _forget(running: dict[UUID, asyncio.Task[str]], calendar_id: UUID, _: asyncio.Task[str]) -> None:
-    running.pop(calendar_id, None)
 
 
 async def clock_loop(rt: Runtime, stop: asyncio.Event) -> None:
@@ -84,11 +61,18 @@ async def retention_loop(rt: Runtime, stop: asyncio.Event) -> None:
 
 
 async def keep_channels(rt: Runtime) -> int:
-    """Open what is missing or due for renewal, stop what was replaced; how many calls."""
-    wanting, stoppable = await channels.due(rt)
-    await _each("open_channel", [(id_, partial(channels.ensure, rt, id_)) for id_ in wanting])
-    await _each("stop_channel", [(channel.id, partial(channels.stop, rt, channel)) for channel in stoppable])
-    return len(wanting) + len(stoppable)
+    """Open what is missing or due for renewal, stop what was replaced, batch after batch; how many calls.
+
+    A calendar whose turn failed comes again with the next pass, so one that always fails keeps this from no end.
+    """
+    seen: set[UUID] = set()
+    while True:
+        wanting, stoppable = await channels.due(rt, seen=seen)
+        if not wanting and not stoppable:
+            return len(seen)
+        await _each("open_channel", [(id_, partial(channels.ensure, rt, id_)) for id_ in wanting])
+        await _each("stop_channel", [(channel.id, partial(channels.stop, rt, channel)) for channel in stoppable])
+        seen |= {*wanting, *(channel.id for channel in stoppable)}
 
 
 async def finish_deletions(rt: Runtime) -> int:

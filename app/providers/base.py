@@ -162,6 +162,8 @@ class Access:
     client_id: str
     user_key: str
     """The account's subject where it is known, else something unique to the grant."""
+    is_backstop: bool = False
+    """Whether only the clock asked: such work leaves room in the quota for what a push or a request asked for."""
 
 
 @dataclass(frozen=True, slots=True)

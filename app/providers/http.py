@@ -7,6 +7,7 @@ provider's own table (`Call.classify`). Nothing is retried here but that single 
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +35,8 @@ BODY_LIMIT = 32 * 1024 * 1024
 """Bytes of one decoded answer; a page of 2,500 events has about 5 MiB."""
 LONGEST_DEFERRAL = 86_400.0
 """Seconds; a longer Retry-After is cut, so that a broken header cannot silence a calendar for ever."""
+PATIENCE = 30.0
+"""Seconds that a round which has begun waits for its user's or app's quota before its next request."""
 
 _HEADERS = {
     "accept": "application/json",
@@ -70,6 +73,8 @@ class Call:
     payload: Mapping[str, object] | None = None
     """Sent as JSON."""
     form: Mapping[str, str] | None = None
+    goes_on: bool = False
+    """Whether a round that has begun goes on with this: it waits for quota rather than begin again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ class ProviderHttp:
         return await self._counted(call, {})
 
     async def _limited(self, access: Access, call: Call, *, token: str) -> object:
-        await self._limits.acquire(platform=call.platform, client_id=access.client_id, user_key=access.user_key)
+        await self._admitted(access, call)
         async with self._limits.slot(
             platform=call.platform, client_id=access.client_id, user_key=access.user_key, seconds=self._deadline
         ):
@@ -124,6 +129,22 @@ class ProviderHttp:
                         seconds=exc.after,
                     )
                 raise
+
+    async def _admitted(self, access: Access, call: Call) -> None:
+        """Wait for a share of the quota; within a round that has begun for longer than before its first request."""
+        end = time.monotonic() + (PATIENCE if call.goes_on else 0.0)
+        while True:
+            try:
+                return await self._limits.acquire(
+                    platform=call.platform,
+                    client_id=access.client_id,
+                    user_key=access.user_key,
+                    is_backstop=access.is_backstop,
+                )
+            except ProviderThrottled as exc:
+                if not exc.is_ours or exc.after is None or time.monotonic() + exc.after > end:
+                    raise
+                await asyncio.sleep(exc.after)
 
     async def _counted(self, call: Call, headers: dict[str, str]) -> object:
         outcome = "cancelled"

@@ -12,7 +12,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from redis.asyncio import Redis
@@ -20,13 +19,22 @@ from redis.exceptions import RedisError
 
 from app.errors import ProviderThrottled
 from app.providers.base import Platform
+from app.providers.meter import (
+    DEFERRED,
+    LONGEST_QUEUE,
+    REFUSED,
+    SCOPES,
+    Meter,
+    Rate,
+    Scope,
+    Verdict,
+    patience,
+)
 from app.settings import Settings
 from app.telemetry import REDIS_FAILURES, log
 
-Scope = Literal["user", "app"]
-
-LONGEST_WAIT = 2.0
-"""Seconds that `acquire` waits itself; the engine defers a run that would have to wait longer."""
+PLACE_PATIENCE = 0.5
+"""Seconds that a request waits for one of its mailbox's places."""
 REDIS_PATIENCE = 0.5
 """Seconds that a request waits for Redis."""
 REDIS_PAUSE = 5.0
@@ -35,14 +43,10 @@ REDIS_PAUSE = 5.0
 CONCURRENT: Final[Mapping[Platform, int]] = {"microsoft": 4}
 """Requests of one app for one user that a provider works on at once."""
 
-_BURST_SECONDS = 5.0
-"""A quiet user may send this many seconds' worth at once: with 11/12 of the provider's limit as the rate, the worst
-minute still stays below that limit."""
-
-# GCRA (the leaky bucket as a meter) over a user's and an app's theoretical arrival time, both or neither.
-# KEYS user, app, user's deferral, app's deferral. ARGV interval and tolerance of user, of app, longest wait; all ms.
-# Answers {wait, who, what}: who 1 = user, 2 = app; what 1 = granted and reserved, its taker sleeps `wait` first;
-# 0 = refused; 2 = a deferral runs for `wait`.
+# `Meter` for all workers together: both shares or neither, and a place in the queue for the refused.
+# KEYS user, app, their deferrals, their queues. ARGV interval and tolerance of user, of app, longest wait, longest
+# queue; all ms. Answers {wait, who, what}: who 1 = user, 2 = app; what 1 = granted and reserved, its taker sleeps
+# `wait` first; 0 = refused, to come back after `wait`; 2 = a deferral runs for `wait`.
 _ACQUIRE = """
 for who = 1, 2 do
   local rest = redis.call('PTTL', KEYS[who + 2])
@@ -57,12 +61,16 @@ for who = 1, 2 do
   if this > wait then wait, slowest = this, who end
   tats[who] = tat + tonumber(ARGV[2 * who - 1])
 end
-wait = math.ceil(wait)
-if wait > tonumber(ARGV[5]) then return {wait, slowest, 0} end
+if wait > tonumber(ARGV[5]) then
+  local last = math.max(tonumber(redis.call('GET', KEYS[slowest + 4]) or '0'), now + wait)
+  local free = math.min(last + tonumber(ARGV[2 * slowest - 1]), now + tonumber(ARGV[6]))
+  redis.call('SET', KEYS[slowest + 4], string.format('%.3f', free), 'PX', math.ceil(free - now) + 1000)
+  return {math.ceil(free - now), slowest, 0}
+end
 for who = 1, 2 do
   redis.call('SET', KEYS[who], string.format('%.3f', tats[who]), 'PX', math.ceil(tats[who] - now) + 1000)
 end
-return {wait, slowest, 1}
+return {math.ceil(wait), slowest, 1}
 """
 
 # Keeps the longer of two deferrals. KEYS deferral. ARGV ms.
@@ -83,72 +91,6 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
 """
 
-_SCOPES: tuple[Scope, Scope] = ("user", "app")
-_REFUSED: Final = 0
-_GRANTED: Final = 1
-_DEFERRED: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class _Rate:
-    interval: float
-    """Seconds between two requests at the full rate."""
-    tolerance: float
-    """Seconds by which a burst may run ahead of it."""
-
-    @classmethod
-    def per_minute(cls, requests: int) -> "_Rate":
-        interval = 60.0 / requests
-        return cls(interval, max(_BURST_SECONDS - interval, 0.0))
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    wait: float
-    scope: Scope
-    outcome: Literal[0, 1, 2]
-
-
-@dataclass(slots=True)
-class _LocalLimiter:
-    """The same arithmetic for one process, in memory."""
-
-    arrivals: dict[str, float] = field(default_factory=dict)
-    deferred_until: dict[str, float] = field(default_factory=dict)
-
-    def acquire(self, keys: tuple[str, str], rates: tuple[_Rate, _Rate]) -> _Verdict:
-        now = time.monotonic()
-        tats = [max(self.arrivals.get(key, now), now) for key in keys]
-        waits = [max(tat - rate.tolerance - now, 0.0) for tat, rate in zip(tats, rates, strict=True)]
-        wait = max(waits)
-        scope = _SCOPES[waits.index(wait)]
-        if wait > LONGEST_WAIT:
-            return _Verdict(wait, scope, _REFUSED)
-        for key, tat, rate in zip(keys, tats, rates, strict=True):
-            self.arrivals[key] = tat + rate.interval
-        _forget_past(self.arrivals, now)
-        return _Verdict(wait, scope, _GRANTED)
-
-    def defer(self, key: str, seconds: float) -> None:
-        now = time.monotonic()
-        self.deferred_until[key] = max(self.deferred_until.get(key, now), now + seconds)
-        _forget_past(self.deferred_until, now)
-
-    def deferral(self, keys: tuple[str, str]) -> _Verdict | None:
-        now = time.monotonic()
-        for key, scope in zip(keys, _SCOPES, strict=True):
-            rest = self.deferred_until.get(key, now) - now
-            if rest > 0:
-                return _Verdict(rest, scope, _DEFERRED)
-        return None
-
-
-def _forget_past(moments: dict[str, float], now: float) -> None:
-    """Bounds the memory: moments that have passed limit nobody any more."""
-    if len(moments) > 10_000:
-        for key in [key for key, moment in moments.items() if moment <= now]:
-            del moments[key]
-
 
 class Places:
     """How many requests of one mailbox are under way, over all workers; one per worker while Redis is away."""
@@ -161,12 +103,12 @@ class Places:
 
     @asynccontextmanager
     async def take(self, key: str, *, most: int, seconds: float) -> AsyncIterator[None]:
-        """Hold a place while the block runs. ProviderThrottled where none came free within LONGEST_WAIT."""
+        """Hold a place while the block runs. ProviderThrottled where none came free within PLACE_PATIENCE."""
         name = secrets.token_hex(8)
-        patience = time.monotonic() + LONGEST_WAIT
+        end = time.monotonic() + PLACE_PATIENCE
         while (is_shared := await self._try(key, name, most=most, seconds=seconds)) is None:
-            if time.monotonic() > patience:
-                after = random.uniform(0.5, 2.0)  # noqa: S311 - no secret
+            if time.monotonic() > end:
+                after = random.uniform(1.0, 6.0)  # noqa: S311 - no secret
                 raise ProviderThrottled("the mailbox is busy with our requests", after=after, is_ours=True)
             await asyncio.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - no secret
         try:
@@ -205,38 +147,38 @@ class Limits:
     """The quota of every user and every OAuth app, shared by all workers."""
 
     def __init__(self, settings: Settings, redis: Redis) -> None:
-        self._rates: dict[Platform, tuple[_Rate, _Rate]] = {
+        self._rates: dict[Platform, tuple[Rate, Rate]] = {
             "google": (
-                _Rate.per_minute(settings.google_user_quota_per_minute),
-                _Rate.per_minute(settings.google_app_quota_per_minute),
+                Rate.per_minute(settings.google_user_quota_per_minute),
+                Rate.per_minute(settings.google_app_quota_per_minute),
             ),
             "microsoft": (
-                _Rate.per_minute(settings.microsoft_mailbox_quota_per_minute),
-                _Rate.per_minute(settings.microsoft_app_quota_per_minute),
+                Rate.per_minute(settings.microsoft_mailbox_quota_per_minute),
+                Rate.per_minute(settings.microsoft_app_quota_per_minute),
             ),
         }
         self._places = Places(redis)
         self._acquire = redis.register_script(_ACQUIRE)
         self._defer = redis.register_script(_DEFER)
-        self._local = _LocalLimiter()
+        self._local = Meter(time.monotonic)
         self._away_until = 0.0
         self._is_away = False
 
-    async def acquire(self, *, platform: Platform, client_id: str, user_key: str) -> None:
-        """Take one request's share; returns when it may be sent.
+    async def acquire(self, *, platform: Platform, client_id: str, user_key: str, is_backstop: bool = False) -> None:
+        """Take one request's share; returns when it may be sent. Backstop work leaves room for what is asked for.
 
-        ProviderThrottled with `after` in seconds where that would take more than LONGEST_WAIT, or while a Retry-After
-        of this user or app runs. Never an error because of Redis.
+        ProviderThrottled with `after` in seconds where that would take more than LONGEST_WAIT (of backstop work
+        BACKSTOP_WAIT), or while a Retry-After of this user or app runs. Never an error because of Redis.
         """
         keys = _keys(platform, client_id, user_key)
         # A deferral that this process has seen holds even where Redis lost it.
         rates = self._rates[platform]
-        verdict = self._local.deferral(keys) or await self._ask_redis(keys, rates) or self._local.acquire(keys, rates)
-        if verdict.outcome == _DEFERRED:
+        verdict = self._local.deferral(keys) or await self._ask_redis(keys, rates, is_backstop=is_backstop)
+        verdict = verdict or self._local.acquire(keys, rates, is_backstop=is_backstop)
+        if verdict.outcome == DEFERRED:
             raise ProviderThrottled("a Retry-After is running", after=verdict.wait, scope=verdict.scope)
-        if verdict.outcome == _REFUSED:
-            # Spread out: those who are refused together must not come back together.
-            after = verdict.wait * random.uniform(1.0, 1.5)  # noqa: S311 - no secret
+        if verdict.outcome == REFUSED:
+            after = verdict.wait * random.uniform(1.0, 1.1)  # noqa: S311 - no secret
             raise ProviderThrottled("our own quota is used up", after=after, scope=verdict.scope, is_ours=True)
         if verdict.wait > 0:
             await asyncio.sleep(verdict.wait)
@@ -246,7 +188,7 @@ class Limits:
         """Hold one of the user's places while a request is under way; `seconds` is the longest it may take.
 
         Only Microsoft counts requests that run at once ("Throttling limits", Outlook: 4 per app and mailbox).
-        ProviderThrottled where no place came free within LONGEST_WAIT.
+        ProviderThrottled where no place came free within PLACE_PATIENCE.
         """
         most = CONCURRENT.get(platform)
         if most is None:
@@ -259,7 +201,7 @@ class Limits:
         """Hold back every request of this user, or of this app, for `seconds`, in all workers."""
         if seconds <= 0:
             return
-        key = _keys(platform, client_id, user_key)[_SCOPES.index(scope)]
+        key = _keys(platform, client_id, user_key)[SCOPES.index(scope)]
         self._local.defer(key, seconds)
         if time.monotonic() < self._away_until:
             return
@@ -269,15 +211,17 @@ class Limits:
         except (RedisError, OSError) as exc:  # TimeoutError is an OSError
             self._lost(exc)
 
-    async def _ask_redis(self, keys: tuple[str, str], rates: tuple[_Rate, _Rate]) -> _Verdict | None:
+    async def _ask_redis(self, keys: tuple[str, str], rates: tuple[Rate, Rate], *, is_backstop: bool) -> Verdict | None:
         """None while Redis is away."""
         if time.monotonic() < self._away_until:
             return None
-        figures = [f"{ms * 1000:.3f}" for rate in rates for ms in (rate.interval, rate.tolerance)]
+        figures = [s for rate in rates for s in (rate.interval, rate.tolerated(is_backstop=is_backstop))]
+        figures += [patience(is_backstop=is_backstop), LONGEST_QUEUE]
+        queues = [f"{key}:queue:{int(is_backstop)}" for key in keys]
         try:
             async with asyncio.timeout(REDIS_PATIENCE):
                 wait, who, outcome = await self._acquire(
-                    keys=[*keys, *map(_deferral, keys)], args=[*figures, int(LONGEST_WAIT * 1000)]
+                    keys=[*keys, *map(_deferral, keys), *queues], args=[f"{s * 1000:.3f}" for s in figures]
                 )
         except (RedisError, OSError) as exc:  # TimeoutError is an OSError
             self._lost(exc)
@@ -285,7 +229,7 @@ class Limits:
         if self._is_away:
             self._is_away = False
             log.info("limits.redis_back")
-        return _Verdict(wait / 1000, _SCOPES[who - 1], outcome)
+        return Verdict(wait / 1000, SCOPES[who - 1], outcome)
 
     def _lost(self, exc: Exception) -> None:
         REDIS_FAILURES.labels("limits").inc()

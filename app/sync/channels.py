@@ -7,6 +7,7 @@ from a notification and is stopped then, or dies with its expiry. Every opening 
 serves, so that nothing falls between the listing and the channel.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -108,7 +109,10 @@ SELECT c.id FROM calendars c JOIN sync_state s ON s.calendar_id = c.id
    AND s.watch_not_before <= app_now() AND s.last_successful_sync_at IS NOT NULL
    AND NOT EXISTS (SELECT FROM push_channels p WHERE p.channel_key = c.channel_key AND p.state = 'active'
                      AND p.renew_at > app_now() AND p.expires_at > app_now())
- ORDER BY c.id LIMIT :most
+   AND NOT c.id = ANY(CAST(:seen AS uuid[]))
+ ORDER BY (SELECT max(p.expires_at) FROM push_channels p WHERE p.channel_key = c.channel_key AND p.state = 'active'),
+          c.id
+ LIMIT :most
 """
 
 _STOPPABLE = """
@@ -277,7 +281,9 @@ def _keyholder(rt: Runtime, row: Row) -> _Keyholder:
     tokens = GrantTokens(
         rt, row.calendar_id, sealed=row.access_token_sealed, is_fresh=bool(row.is_fresh), version=row.version
     )
-    access = access_for(tokens, client_id=row.client_id, subject=row.account_subject, calendar_id=row.calendar_id)
+    access = access_for(
+        tokens, client_id=row.client_id, subject=row.account_subject, calendar_id=row.calendar_id, is_backstop=True
+    )
     return _Keyholder(row.calendar_id, row.platform, row.remote_calendar_id, access)
 
 
@@ -290,12 +296,17 @@ class Stoppable:
     resource_id: str
 
 
-async def due(rt: Runtime, *, most: int = 50) -> tuple[list[UUID], list[Stoppable]]:
-    """Calendars that want a channel (`ensure`), and channels to `stop`; what has expired is forgotten on the way."""
+async def due(rt: Runtime, *, seen: Collection[UUID] = (), most: int = 500) -> tuple[list[UUID], list[Stoppable]]:
+    """Calendars that want a channel (`ensure`), but those `seen`, the soonest end first; and channels to `stop`.
+
+    What has expired is forgotten on the way.
+    """
     async with rt.db.transaction() as tx:
         await tx.execute(_LOST)
         await tx.execute(_EXPIRED)
-        wanting = [row.id for row in await tx.rows(_WANTING, {"most": most})] if rt.settings.public_url else []
+        wanting: list[UUID] = []
+        if rt.settings.public_url:
+            wanting = [row.id for row in await tx.rows(_WANTING, {"most": most, "seen": list(seen)})]
         rows = await tx.rows(_STOPPABLE, {"most": most})
     return wanting, [Stoppable(row.id, row.channel_key, row.resource_id) for row in rows]
 

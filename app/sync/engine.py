@@ -172,7 +172,13 @@ async def _fetch_in_time(rt: Runtime, claim: Claim, tokens: GrantTokens) -> tupl
 
 async def _fetch(rt: Runtime, claim: Claim, tokens: GrantTokens) -> tuple[Identity | None, Round]:
     """The whole round, and whose it is where that is not known yet for this grant."""
-    access = access_for(tokens, client_id=claim.client_id, subject=claim.account_subject, calendar_id=claim.calendar_id)
+    access = access_for(
+        tokens,
+        client_id=claim.client_id,
+        subject=claim.account_subject,
+        calendar_id=claim.calendar_id,
+        is_backstop=not claim.is_asked,
+    )
     provider = rt.providers[claim.platform]
     identity = None
     if claim.is_identity_due or claim.remote_calendar_id is None:

@@ -13,6 +13,7 @@ from app.settings import Settings
 from tests.harness import BOTH, Actor, Connected
 from tests.integration.test_races import until_it_waits
 from workers import sweeps
+from workers.dispatch import Dispatcher
 from workers.jobs import run_sync
 
 pytestmark = BOTH
@@ -156,8 +157,9 @@ async def _looping(actor: Actor) -> AsyncIterator[None]:
     stop = asyncio.Event()
     loops = [
         asyncio.create_task(loop(actor.rt, stop))
-        for loop in (sweeps.claim_loop, sweeps.clock_loop, sweeps.upkeep_loop, sweeps.retention_loop)
+        for loop in (sweeps.clock_loop, sweeps.upkeep_loop, sweeps.retention_loop)
     ]
+    loops.append(asyncio.create_task(Dispatcher(actor.rt).run(stop)))
     async with asyncio.timeout(30):
         yield
     assert not any(loop.done() for loop in loops)

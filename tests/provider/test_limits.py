@@ -3,13 +3,15 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 
 import pytest
 from redis.asyncio import Redis
 
 from app.errors import ProviderThrottled
-from app.providers.limits import LONGEST_WAIT, REDIS_PATIENCE, Limits
+from app.providers.limits import REDIS_PATIENCE, Limits
+from app.providers.meter import LONGEST_WAIT
 from app.telemetry import REGISTRY
 from tests.provider.harness import NOBODY, make_settings
 
@@ -55,7 +57,7 @@ async def test_who_would_wait_long_is_sent_away(url: str) -> None:
         error = await _refused(limits)
         assert error.scope == "user"
         assert error.after is not None
-        assert LONGEST_WAIT < error.after <= 90
+        assert LONGEST_WAIT < error.after <= 132
         assert await _take(limits, user="bo") < 0.5
         assert await _take(limits, client="app-2") < 0.5
 
@@ -74,6 +76,35 @@ async def test_a_refusal_takes_nothing(url: str) -> None:
         for _ in range(20):
             await _refused(limits, user="bo")
         assert await _take(limits, user="bo", client="app-2") < 0.5
+
+
+async def test_backstop_work_leaves_room_for_what_is_asked_for(url: str) -> None:
+    async with _limits(url, user=60) as limits:
+        took = 0
+        with suppress(ProviderThrottled):
+            while took < 20:
+                await limits.acquire(platform="google", client_id="app-1", user_key="ana", is_backstop=True)
+                took += 1
+        assert 2 <= took <= 4  # half of the burst of five
+        assert await _take(limits) < 0.5
+        assert await _take(limits) < 0.5
+
+
+async def test_the_refused_are_given_moments_of_their_own(url: str) -> None:
+    async with _limits(url, user=20) as limits:  # one every three seconds
+        for _ in range(2):
+            await _take(limits)
+        afters = sorted([(await _refused(limits)).after or 0.0 for _ in range(10)])
+        assert afters[0] > 3
+        assert max(later - sooner for sooner, later in pairwise(afters)) < 10  # three, each spread by a tenth
+        assert 28 < afters[-1] < 45
+
+
+async def test_the_queue_of_the_refused_has_an_end(url: str) -> None:
+    async with _limits(url, user=1) as limits:
+        await _take(limits)
+        afters = [(await _refused(limits)).after or 0.0 for _ in range(20)]
+        assert 800 < max(afters) <= 900 * 1.1
 
 
 async def test_a_retry_after_is_kept_to_the_second(url: str) -> None:

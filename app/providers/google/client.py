@@ -154,6 +154,7 @@ class GoogleCalendar:
                 path,
                 params=_paged(params, page_token),
                 classify=errors.classify_page if page_token else classify,
+                goes_on=page_token is not None,
             )
             page = map_page(answer, time_zone=time_zone)
             yield page.change
@@ -241,8 +242,10 @@ class GoogleCalendar:
         *,
         params: tuple[tuple[str, str], ...] = (),
         classify: Classify = errors.classify,
+        goes_on: bool = False,
     ) -> object:
-        return await self._http.send(access, Call("google", operation, f"{self._api}/{path}", classify, params=params))
+        call = Call("google", operation, f"{self._api}/{path}", classify, params=params, goes_on=goes_on)
+        return await self._http.send(access, call)
 
 
 class _Progress:

@@ -200,7 +200,10 @@ class MicrosoftCalendar:
         size = next(sizes)
         while True:
             try:
-                answer = await self._get(access, "fetch_delta", url, classify, prefer=_paged(size))
+                is_first = url in {start, cursor}
+                answer = await self._get(
+                    access, "fetch_delta", url, classify, prefer=_paged(size), goes_on=not is_first
+                )
             except errors.PageTooHeavy:
                 size = _smaller(sizes)
                 continue
@@ -249,7 +252,7 @@ class MicrosoftCalendar:
         is_first = True
         while True:
             try:
-                answer = await self._get(access, "fetch_window", url, errors.classify_page, prefer=_PREFER)
+                answer = await self._get(access, "fetch_window", url, errors.classify_page, goes_on=True)
             except errors.PageTooHeavy:
                 if not is_first:
                     raise
@@ -268,7 +271,7 @@ class MicrosoftCalendar:
         calendar, event = quote(calendar_id, safe=""), quote(event_id, safe="")
         url = f"{self._api}/me/calendars/{calendar}/events/{event}?$select={FIELDS}"
         try:
-            return await self._get(access, "fetch_event", url, errors.classify_item, prefer=_PREFER)
+            return await self._get(access, "fetch_event", url, errors.classify_item, goes_on=True)
         except errors.NotThere:
             return None
 
@@ -285,9 +288,16 @@ class MicrosoftCalendar:
             url = self._own(following)
 
     async def _get(
-        self, access: Access, operation: str, url: str, classify: Classify, *, prefer: str = _PREFER
+        self,
+        access: Access,
+        operation: str,
+        url: str,
+        classify: Classify,
+        *,
+        prefer: str = _PREFER,
+        goes_on: bool = False,
     ) -> object:
-        call = Call("microsoft", operation, url, classify, headers=(("prefer", prefer),))
+        call = Call("microsoft", operation, url, classify, headers=(("prefer", prefer),), goes_on=goes_on)
         return await self._http.send(access, call)
 
     def _view(self, calendar_id: str) -> str:
