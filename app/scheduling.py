@@ -6,7 +6,7 @@ comes back with an old fence changes nothing. Redis only wakes: `due_calendars` 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +28,8 @@ WITH target AS (
       FROM sync_state WHERE {which} ORDER BY calendar_id FOR UPDATE
 )
 UPDATE sync_state s
-   SET requested_seq = s.requested_seq + 1, asked_seq = s.requested_seq + 1,
+   SET requested_seq = s.requested_seq + 1,
+       asked_seq = CASE WHEN :is_asked THEN s.requested_seq + 1 ELSE s.asked_seq END,
        pushed_seq = CASE WHEN :is_push THEN s.requested_seq + 1 ELSE s.pushed_seq END,
        full_requested_seq = CASE WHEN :is_full THEN s.requested_seq + 1 ELSE s.full_requested_seq END,
        first_requested_at = coalesce(s.first_requested_at, n.now),
@@ -103,16 +104,20 @@ SELECT d.*, {is_backstop} AS is_backstop, row_number() OVER (PARTITION BY a.id O
         WHERE s.oauth_app_id = a.id AND {where} AND greatest(s.due_at, s.not_before) <= app_now()
           AND (s.lease_until IS NULL OR s.lease_until < clock_timestamp())
         ORDER BY greatest(s.due_at, s.not_before) LIMIT :most) d
- WHERE NOT a.id = ANY(CAST(:held AS uuid[]))
+ WHERE NOT a.id = ANY(CAST(:full AS uuid[]))
 """  # noqa: S608 - made of constants
 
 
 _DUE = f"""
 WITH RECURSIVE asked(id) AS {_apps(_ASKED).format(name="asked")},
      backstop(id) AS {_apps(_BACKSTOP).format(name="backstop")},
-     due AS ({_due_of("asked", _ASKED, is_backstop=False)} UNION ALL {_due_of("backstop", _BACKSTOP, is_backstop=True)})
-SELECT calendar_id, oauth_app_id FROM due
- ORDER BY is_backstop AND ready_at > app_now() - interval '15 minutes', place, ready_at LIMIT :most
+     due AS ({_due_of("asked", _ASKED, is_backstop=False)}
+             UNION ALL {_due_of("backstop", _BACKSTOP, is_backstop=True)}),
+     holding AS (SELECT * FROM unnest(CAST(:apps AS uuid[]), CAST(:counts AS bigint[])) AS v(oauth_app_id, count))
+SELECT due.calendar_id, due.oauth_app_id FROM due LEFT JOIN holding USING (oauth_app_id)
+ ORDER BY due.is_backstop AND due.ready_at > app_now() - interval '15 minutes',
+          due.place + coalesce(holding.count, 0), due.ready_at
+ LIMIT :most
 """  # noqa: S608 - made of constants
 
 _SWEEP = """
@@ -175,15 +180,25 @@ async def request_syncs(
     *,
     is_full: bool = False,
     is_priority: bool = False,
+    is_backstop: bool = False,
 ) -> dict[UUID, int]:
-    """Ask for a sync of each calendar; the requested_seq that will have served this request."""
-    params = {"ids": list(calendar_ids), "is_full": is_full, "is_priority": is_priority, "is_push": False}
+    """Ask for a sync of each calendar; the requested_seq that will have served this request.
+
+    `is_backstop`: as the clock would, after what somebody waits for.
+    """
+    params = {
+        "ids": list(calendar_ids),
+        "is_full": is_full,
+        "is_priority": is_priority,
+        "is_push": False,
+        "is_asked": not is_backstop,
+    }
     return await _request(rt, tx, _BY_ID, params)
 
 
 async def request_served(rt: Runtime, tx: Tx, channel_keys: Sequence[bytes], *, is_full: bool = False) -> None:
     """Ask for a sync of every connected calendar that these push channels serve: a notification came."""
-    params = {"keys": list(channel_keys), "is_full": is_full, "is_priority": False, "is_push": True}
+    params = {"keys": list(channel_keys), "is_full": is_full, "is_priority": False, "is_push": True, "is_asked": True}
     await _request(rt, tx, _BY_CHANNEL, params)
 
 
@@ -308,14 +323,22 @@ async def release(rt: Runtime, claim: Claim) -> None:
             _wake_after_commit(rt, tx, claim.calendar_id, 0)
 
 
-async def due_calendars(rt: Runtime, *, most: int, held: Collection[UUID] = ()) -> dict[UUID, UUID]:
+async def due_calendars(
+    rt: Runtime, *, most: int, holding: Mapping[UUID, int] | None = None, places: int | None = None
+) -> dict[UUID, UUID]:
     """Calendars that could be claimed now, in the order of their turn, each with its OAuth app.
 
-    Those of the apps in `held` stay out.
+    `holding` says how many runs each app has under way: the fewer, the sooner its turn; none with `places` or more.
     """
+    holding = holding or {}
+    params = {
+        "most": most,
+        "apps": list(holding),
+        "counts": list(holding.values()),
+        "full": [app_id for app_id, count in holding.items() if places is not None and count >= places],
+    }
     async with rt.db.reading() as tx:
-        rows = await tx.rows(_DUE, {"most": most, "held": list(held)})
-        return {row.calendar_id: row.oauth_app_id for row in rows}
+        return {row.calendar_id: row.oauth_app_id for row in await tx.rows(_DUE, params)}
 
 
 async def sweep(rt: Runtime, *, most: int = 500) -> int:

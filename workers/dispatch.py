@@ -80,9 +80,8 @@ class Dispatcher:
             return
         most = free + len(self._running)  # a run may not have committed its claim yet: it is among the due ones
         holding = Counter(run.app_id for run in self._running.values())
-        held = [app_id for app_id, count in holding.items() if count >= self._places_of_app]
-        due = await scheduling.due_calendars(self._rt, most=most, held=held)
-        self._is_more = bool(held) or len(due) >= most
+        due = await scheduling.due_calendars(self._rt, most=most, holding=holding, places=self._places_of_app)
+        self._is_more = len(due) >= most or any(count >= self._places_of_app for count in holding.values())
         for calendar_id, app_id in due.items():
             is_room = len(self._running) < self._places and holding[app_id] < self._places_of_app
             if is_room and calendar_id not in self._running:

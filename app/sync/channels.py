@@ -16,7 +16,7 @@ from uuid import UUID
 from app import scheduling
 from app.crypto import hash_secret, new_channel_token
 from app.db import Row, Tx
-from app.errors import ChannelExists, ChannelRefused, GrantRevoked, PunctualError
+from app.errors import ChannelExists, ChannelRefused, GrantRevoked, ProviderThrottled, PunctualError
 from app.grants import GrantTokens, access_for
 from app.ids import new_id
 from app.providers.base import Access, Channel, ChannelRequest, Platform
@@ -29,7 +29,9 @@ channels that were opened together do not stay together."""
 _LOST_AFTER = timedelta(minutes=2)
 _OVERLAP = timedelta(minutes=1)
 _RETRY_SECONDS = 60.0
-_RETRY_MOST_SECONDS = 6 * 3600.0
+_RETRY_MOST_SECONDS = 900.0
+_REFUSED_MOST_SECONDS = 6 * 3600.0
+"""Where the provider said no, and did not just fail to answer."""
 
 _ANY_HOLDER = """
  WHERE c.channel_key = :key OR c.id = (SELECT calendar_id FROM push_channels WHERE id = :id)
@@ -73,6 +75,7 @@ RETURNING state
 _RETIRE = """
 UPDATE push_channels SET state = 'retiring', stop_not_before = app_now() + CAST(:overlap AS interval)
  WHERE channel_key = :key AND state = 'active'
+RETURNING expires_at > app_now() AS was_live
 """
 
 _RENEWABLE = """
@@ -99,9 +102,14 @@ _NOT_RENEWED = f"UPDATE sync_state SET {_SOONER} WHERE calendar_id = :calendar" 
 _REFUSED = f"""
 UPDATE sync_state SET {_SOONER},
        watch_not_before = CASE WHEN :is_permanent THEN 'infinity'
-           ELSE app_now() + make_interval(secs => least(:most, :base * power(2, least(watch_failure_count, 20)))) END
+           ELSE app_now() + make_interval(secs => (0.5 + random() / 2)
+               * least(:most, :base * power(2, least(watch_failure_count, 20)))) END
  WHERE calendar_id = :calendar
 """  # noqa: S608 - made of constants
+
+_PATIENCE = """
+UPDATE sync_state SET watch_not_before = app_now() + make_interval(secs => :seconds) WHERE calendar_id = :calendar
+"""
 
 _WANTING = """
 SELECT c.id FROM calendars c JOIN sync_state s ON s.calendar_id = c.id
@@ -232,14 +240,15 @@ async def _opened(rt: Runtime, channel_id: UUID, key: bytes, channel: Channel) -
         state = await tx.scalar(_GRANTED, params)
         if state != "creating":  # given up meanwhile, by a deletion or a later opening: it can be stopped now
             return
-        await tx.execute(_RETIRE, {"key": key, "overlap": _OVERLAP})
+        retired = await tx.rows(_RETIRE, {"key": key, "overlap": _OVERLAP})
         await tx.execute("UPDATE push_channels SET state = 'active' WHERE id = :id", {"id": channel_id})
         served = await tx.rows(
             "SELECT id FROM calendars WHERE channel_key = :key AND state = 'connected' AND deleted_at IS NULL",
             {"key": key},
         )
         ids = [row.id for row in served]
-        await scheduling.request_syncs(rt, tx, ids)
+        was_watched = any(row.was_live for row in retired)  # then nothing can have been missed: no hurry
+        await scheduling.request_syncs(rt, tx, ids, is_backstop=was_watched)
         await tx.execute(
             "UPDATE sync_state SET watch_failure_count = 0 WHERE calendar_id = ANY(:ids) AND watch_failure_count > 0",
             {"ids": ids},
@@ -247,21 +256,28 @@ async def _opened(rt: Runtime, channel_id: UUID, key: bytes, channel: Channel) -
 
 
 async def _not_opened(rt: Runtime, channel_id: UUID, calendar_id: UUID, error: Exception) -> None:
-    """Remember the refusal. Without a clear no, the provider may have made the channel: its row stays recognisable."""
-    is_clear = isinstance(error, ChannelRefused)
+    """Remember the refusal. Without a clear no, the provider may have made the channel: its row stays recognisable.
+
+    A quota's answer is none: then the next try comes when it may.
+    """
+    throttled = error if isinstance(error, ProviderThrottled) else None
+    is_clear = isinstance(error, ChannelRefused) or throttled is not None
     async with rt.db.transaction() as tx:
         await tx.execute(
             "UPDATE push_channels SET state = :state, stop_not_before = app_now()"
             " WHERE id = :id AND state = 'creating'",
             {"id": channel_id, "state": "closed" if is_clear else "retiring"},
         )
+        if throttled is not None and throttled.after is not None:
+            await tx.execute(_PATIENCE, {"calendar": calendar_id, "seconds": throttled.after})
+            return
         await tx.execute(
             _REFUSED,
             {
                 "calendar": calendar_id,
                 "is_permanent": isinstance(error, ChannelRefused) and error.permanent,
                 "base": _RETRY_SECONDS,
-                "most": _RETRY_MOST_SECONDS,
+                "most": _REFUSED_MOST_SECONDS if is_clear else _RETRY_MOST_SECONDS,
                 **_intervals(rt),
             },
         )

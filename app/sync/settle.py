@@ -167,10 +167,16 @@ def _wait(rt: Runtime, claim: Claim, error: ProviderError) -> float:
 
 
 def _jittered(rt: Runtime, claim: Claim, *, least: float | None = None) -> float:
-    base = rt.settings.retry_base_seconds
-    most = min(rt.settings.retry_max_seconds, base * 2.0 ** min(claim.failure_count, 20))
-    least = base / 2 if least is None else least
-    return random.uniform(min(least, most), max(least, most))  # noqa: S311 - spreads load, guards nothing
+    settings = rt.settings
+    return backoff(claim.failure_count, base=settings.retry_base_seconds, most=settings.retry_max_seconds, least=least)
+
+
+def backoff(failures: int, *, base: float, most: float, least: float | None = None) -> float:
+    """Seconds to wait after so many earlier failures in a row: exponential with full jitter, never less than half
+    of `base` (or `least`)."""
+    end = min(most, base * 2.0 ** min(failures, 20))
+    start = base / 2 if least is None else least
+    return random.uniform(min(start, end), max(start, end))  # noqa: S311 - spreads load, guards nothing
 
 
 async def _disconnect(rt: Runtime, claim: Claim, code: str, error: str, message: str, *, version: int) -> str:
