@@ -99,7 +99,7 @@ class Listing:
         current.pages += 1
         self._strike_between(current, calendar)
         body = self._envelope(calendar, viewer)
-        size = _size(query.get("maxResults"))
+        size = self._faults.page_size("events.list", _size(query.get("maxResults")), calendar=calendar.id)
         if self._faults.strike("empty_page", "events.list", calendar=calendar.id):
             return reply(body | {"nextPageToken": f"{name}.{offset}", "items": []})
         items = current.items[offset : offset + size]
@@ -146,6 +146,8 @@ class Listing:
                     raise Refused(errors.failure(400, "badRequest", message, location=name))
             since = self._read_token(sync_token, calendar, viewer, parameters)
             shown = self._changed(calendar, viewer, since=since, is_single=is_single)
+            if self._faults.strike("duplicate_ids", "events.list", calendar=calendar.id):
+                shown = [*(self._stale(item, calendar, viewer) for item in shown), *shown]
         else:
             start, end = _bound(query.get("timeMin")), _bound(query.get("timeMax"))
             if start is not None and end is not None and end <= start:
@@ -208,6 +210,14 @@ class Listing:
             else:
                 items.append(render.tombstone(event.id, event.updated))
         return items
+
+    def _stale(self, item: render.Json, calendar: Calendar, viewer: str) -> render.Json:
+        """An earlier version of the same item, or a tombstone where there was none."""
+        versions = self._world.versions[calendar.id].get(item["id"], [])
+        older = [version for version in versions[:-1] if version.is_live and not version.is_series]
+        if not older:
+            return render.tombstone(item["id"], self._world.clock.now())
+        return render.item(series.single(older[-1]), calendar, viewer)
 
     def _changed_series(
         self, before: Event | None, event: Event, calendar: Calendar, viewer: str, *, since: int

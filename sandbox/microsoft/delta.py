@@ -123,7 +123,7 @@ class Delta:
         offset: int,
     ) -> Response:
         body: Json = {"@odata.context": f"{METADATA}#Collection(event)"}
-        size = prefs.page_size or DEFAULT_PAGE
+        size = self._faults.page_size(OPERATION, prefs.page_size or DEFAULT_PAGE, calendar=calendar.id)
         if self._faults.strike("empty_page", OPERATION, calendar=calendar.id):
             return reply(body | {"value": [], "@odata.nextLink": self._next(request, name, offset)}, prefs=prefs)
         entries = current.entries[offset : offset + size]

@@ -169,6 +169,7 @@ class Views:
     def _page(self, request: Request, shown: list[Instance], calendar: Calendar, caller: Caller, path: str) -> Response:
         prefs, names = preferences(request), selected(request, EVENT_PROPERTIES)
         top = count_option(request, "$top", prefs.page_size or DEFAULT_PAGE, LARGEST_PAGE)
+        top = self._faults.page_size("graph.calendarView", top, calendar=calendar.id)
         skip = count_option(request, "$skip", 0)
         shown = _ordered(shown, request.query_params.get("$orderby"), ZoneInfo(calendar.time_zone))
         fields = f"({','.join(names)})" if names else ""
