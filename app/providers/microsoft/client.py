@@ -21,6 +21,7 @@ from app.providers.base import (
     ChangePage,
     Channel,
     ChannelRequest,
+    Item,
     Known,
     Notification,
     Platform,
@@ -103,21 +104,24 @@ class MicrosoftCalendar:
         owner = owner.lower() if owner else None
         entries: list[object] | None = None
         link: str | None = None
+        left: tuple[Item, ...] = ()
         with suppress(RoundTooLarge):  # then the listing is all there is, and the next round begins anew
             entries, link = await self._delta_round(access, remote_calendar_id, cursor=cursor, window=window)
         if cursor is not None and entries is not None:
             look_up = partial(self._event, access, remote_calendar_id)
-            singles = await rounds.judge(entries, known)
-            items = await rounds.complete(singles, look_up, window=window, time_zone=time_zone, owner=owner)
-            if items is not None:
-                yield ChangePage(items, link)
+            verdict = await rounds.judge(entries, known)
+            told = await rounds.complete(verdict, look_up, window=window, time_zone=time_zone, owner=owner)
+            if told.is_enough:
+                yield ChangePage(told.items, link)
                 return
+            left = told.items
         removed = rounds.removed_ids(entries or ())
         async for page in self._listing(access, remote_calendar_id, link, window=window):
             mapped = tuple([map_item(item, time_zone=time_zone, owner=owner) for item in page.entries])
-            yield ChangePage(
-                mapped, page.cursor, starts_listing=page.is_first, removed=removed if page.is_first else ()
-            )
+            if page.is_first:  # before what is listed: an event that has come back meanwhile is told by the listing
+                yield ChangePage((*left, *mapped), page.cursor, starts_listing=True, removed=removed)
+            else:
+                yield ChangePage(mapped, page.cursor)
 
     async def open_channel(self, access: Access, remote_calendar_id: str, request: ChannelRequest) -> Channel:
         """A subscription. Graph asks our address with a token first, while this request waits for the answer."""

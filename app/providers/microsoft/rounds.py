@@ -2,7 +2,8 @@
 
 Single events come full, and so can be applied. Of a series Graph sends the master, its occurrences without their
 content, and for a deleted occurrence nothing; a tombstone does not say what it was. So whatever touches a series sends
-the run to the window's listing, which completes nothing by guesswork. Pure but for what it is handed.
+the run to the window's listing, which completes nothing by guesswork. What the listing cannot tell, that an event was
+moved out of the window rather than deleted, is looked up either way. Pure but for what it is handed.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from app.providers.base import Item, Known, RemoteEvent, Tombstone, Window
 from app.providers.microsoft.mapping import kind_of, map_item
 
 LOOKED_UP_MOST = 20
-"""Tombstones of single events that are looked up one by one; more of them cost more than the listing."""
+"""Tombstones of events that are looked up one by one; more of them cost more than the listing, and are left to it."""
 _STALE_PAGES = 3
 
 
@@ -27,11 +28,21 @@ class ListedPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Singles:
-    """A round of nothing but single events: the changed ones, and ids whose tombstones are to be looked up."""
+class Verdict:
+    """A round's changed single events, and the stored events whose tombstones are to be looked up."""
 
     changed: Mapping[str, object]
     removed: Sequence[str]
+    is_enough: bool
+    """Whether that is all there is to the round; else the window has to be listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The items that a round tells of; all of them where it is enough, else those that no listing shows."""
+
+    items: tuple[Item, ...]
+    is_enough: bool
 
 
 class Progress:
@@ -65,8 +76,8 @@ def removed_ids(entries: Iterable[object]) -> tuple[str, ...]:
     return tuple(key for entry in entries if kind_of(entry) == "removed" and (key := id_of(entry)) is not None)
 
 
-async def judge(entries: Iterable[object], known: Known) -> Singles | None:
-    """The round if it is about single events alone; None where the window has to be listed.
+async def judge(entries: Iterable[object], known: Known) -> Verdict:
+    """Whether the round is about single events alone.
 
     Of an id that comes twice the last entry counts. A tombstone of something that is not stored is noise: Graph sends
     one for every edit outside the window.
@@ -75,40 +86,43 @@ async def judge(entries: Iterable[object], known: Known) -> Singles | None:
     for entry in entries:
         key = id_of(entry)
         if key is None:
-            return None
+            return Verdict({}, (), is_enough=False)
         last.pop(key, None)
         last[key] = entry
     changed = {key: entry for key, entry in last.items() if kind_of(entry) != "removed"}
-    if any(kind_of(entry) != "singleInstance" for entry in changed.values()):
-        return None
     stored = await known([key for key in last if key not in changed])
-    removed = [key for key, what in stored.items() if what == "single"]
-    if len(removed) < len(stored) or len(removed) > LOOKED_UP_MOST:
-        return None
-    return Singles(changed, removed)
+    removed = [key for key, what in stored.items() if what != "series"]
+    is_few = len(removed) <= LOOKED_UP_MOST
+    is_single = all(kind_of(entry) == "singleInstance" for entry in changed.values())
+    is_enough = is_few and is_single and all(what == "single" for what in stored.values())
+    return Verdict(changed, removed if is_few else (), is_enough)
 
 
 async def complete(
-    found: Singles | None,
+    verdict: Verdict,
     look_up: Callable[[str], Awaitable[object]],
     *,
     window: Window,
     time_zone: str | None,
     owner: str | None,
-) -> tuple[Item, ...] | None:
-    """The items of the round; None where the window has to be listed, also because a look-up contradicts its tombstone.
+) -> Told:
+    """The round after its look-ups. One that contradicts its tombstone sends the run to the listing.
 
     An event that is still there, with times outside the window, has left it; one that is not there is gone.
     """
-    if found is None:
-        return None
-    items: list[Item] = [map_item(entry, time_zone=time_zone, owner=owner) for entry in found.changed.values()]
-    for event_id in found.removed:
+    gone: list[Item] = []
+    left: list[Item] = []
+    is_enough = verdict.is_enough
+    for event_id in verdict.removed:
         entry = await look_up(event_id)
-        item: Item = Tombstone(event_id)
-        if entry is not None:
-            item = map_item(entry, time_zone=time_zone, owner=owner)
-            if not isinstance(item, RemoteEvent) or window.overlaps(item.start_time, item.end_time):
-                return None
-        items.append(item)
-    return tuple(items)
+        item = None if entry is None else map_item(entry, time_zone=time_zone, owner=owner)
+        if item is None:
+            gone.append(Tombstone(event_id))
+        elif isinstance(item, RemoteEvent) and not window.overlaps(item.start_time, item.end_time):
+            left.append(item)
+        else:
+            is_enough = False
+    if not is_enough:
+        return Told(tuple(left), is_enough=False)
+    changed = [map_item(entry, time_zone=time_zone, owner=owner) for entry in verdict.changed.values()]
+    return Told((*changed, *gone, *left), is_enough=True)
