@@ -116,6 +116,23 @@ async def test_hazard_09_single_event_moved_out_of_the_window(actor: Actor) -> N
 
 
 @BOTH
+async def test_hazard_09_event_left_while_the_cursor_was_lost(actor: Actor) -> None:
+    """A listing shows no more than its absence: plain `deleted`, and `restored` when it is back."""
+    await actor.subscribe()
+    calendar = await actor.connected()
+    event = actor.add_event(calendar)
+    await actor.quiesce()
+    actor.sandbox.world.expire_sync_tokens(calendar.remote_id)
+    put(actor, calendar, event.id, days=90)
+    await actor.quiesce()
+    put(actor, calendar, event.id, days=3)
+    await actor.quiesce()
+    assert announced(actor) == [("created", []), ("deleted", []), ("created", ["restored"])]
+    assert len({entry["id"] for entry in actor.entries()}) == 1
+    await actor.assert_equal(calendar)
+
+
+@BOTH
 async def test_hazard_10_event_moved_into_the_window(actor: Actor) -> None:
     """An id never seen before, by a normal change: created once, as any other event is."""
     await actor.subscribe()
