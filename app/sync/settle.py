@@ -27,7 +27,7 @@ from app.errors import (
 from app.ids import new_id
 from app.runtime import Runtime
 from app.scheduling import Claim
-from app.sync import guard, health, incidents
+from app.sync import channels, guard, health, incidents
 from app.telemetry import log
 from app.webhooks import payloads
 from app.webhooks.outbox import NewMessage, publish
@@ -56,7 +56,7 @@ RETURNING g.version = :version AS is_counted
 
 _LOCK = """
 SELECT c.state, c.metadata, c.deduplication_key, c.deleted_at, g.version, s.fence, s.last_successful_sync_at,
-       s.last_attempted_sync_at, app_now() AS now
+       s.last_attempted_sync_at, c.channel_key, app_now() AS now
   FROM calendars c JOIN grants g ON g.calendar_id = c.id JOIN sync_state s ON s.calendar_id = c.id
  WHERE c.id = :id FOR NO KEY UPDATE OF c
 """
@@ -197,6 +197,8 @@ async def _disconnect(rt: Runtime, claim: Claim, code: str, error: str, message:
         await guard.forget(tx, claim.calendar_id)
         if row.state == "connected":
             await _announce(rt, tx, claim, row, failure)
+        if row.channel_key is not None:
+            await channels.abandon(tx, row.channel_key)
         if not await tx.execute(_STOP, {"id": claim.calendar_id, "fence": claim.fence, "code": code}):
             raise SyncSuperseded
     return "disconnected"
