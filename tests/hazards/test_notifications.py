@@ -223,7 +223,7 @@ async def test_hazard_37_batch_with_a_forged_item(actor: Actor) -> None:
 
 @OUTLOOK
 async def test_hazard_38_validation_handshake_while_everything_is_busy(actor: Actor, redis_url: str) -> None:
-    """Every run hangs at the provider, the database is locked, Redis is empty: the token goes back, decoded, as text."""
+    """A run hangs at the provider, the database is locked, Redis is empty: the token goes back, decoded, as text."""
     calendar = await actor.connected()
     actor.add_event(calendar)
     await actor.sandbox.push.idle()
