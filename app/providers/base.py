@@ -86,6 +86,8 @@ class RemoteEvent:
     html_link: str | None
     raw: str | None
     """The item's JSON as sent; None where it was over RAW_LIMIT."""
+    is_guest_list_cut: bool = False
+    """The provider says that `attendees` is not the whole list: who is missing from it need not be gone. Not shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,10 +128,11 @@ def _change(change: ChangeKind, row: StoredRow | None, event: RemoteEvent, *kind
     return Change(change, row, event, shown, content.digest(shown), kinds)
 
 
-def describe(before: str, after: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+def describe(before: str, after: str, *, is_guest_list_cut: bool = False) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Kinds and fields of an update, from the content as it was and as it is.
 
     Times, status, link, name and responses come as {"from", "to"}; every other changed field is named, its value null.
+    Nobody is said to be gone from a guest list that is not whole.
     """
     old, new = orjson.loads(before), orjson.loads(after)
     changed = [name for name in new if old.get(name) != new[name]]
@@ -142,7 +143,7 @@ def describe(before: str, after: str) -> tuple[tuple[str, ...], dict[str, Any]]:
     if "status" in fields:
         kinds.add("cancelled" if new["status"] == "cancelled" else "details_changed")
     if "attendees" in fields:
-        responses, attendee_kinds = _attendees(old["attendees"], new["attendees"])
+        responses, attendee_kinds = _attendees(old["attendees"], new["attendees"], is_cut=is_guest_list_cut)
         fields["attendees"] = responses
         kinds |= attendee_kinds
     if fields and not kinds:
@@ -150,13 +151,14 @@ def describe(before: str, after: str) -> tuple[tuple[str, ...], dict[str, Any]]:
     return tuple(sorted(kinds)), fields
 
 
-def _attendees(old: list[_Attendee], new: list[_Attendee]) -> tuple[dict[str, Any] | None, set[str]]:
+def _attendees(old: list[_Attendee], new: list[_Attendee], *, is_cut: bool) -> tuple[dict[str, Any] | None, set[str]]:
     """Who answered differently (None where too many did, or nobody), and what kinds that makes."""
     before = {_who(attendee): attendee["response_status"] for attendee in old}
     after = {_who(attendee): attendee["response_status"] for attendee in new}
     answered = sorted(who for who in before.keys() & after.keys() if before[who] != after[who])
     kinds = {"responses_changed"} if answered else set()
-    if before.keys() != after.keys() or not answered:
+    is_news = not after.keys() <= before.keys() if is_cut else before.keys() != after.keys() or not answered
+    if is_news:
         kinds.add("attendees_changed")
     if not 0 < len(answered) <= _RESPONSES_SHOWN:
         return None, kinds

@@ -318,10 +318,14 @@ def _is_audit(claim: Claim, row: Row) -> bool:
 
 async def _describe(tx: Tx, found: Sequence[Change]) -> None:
     """Kinds and fields of the updates (and of events that left the window), from the rows as they were."""
-    described = [(c, c.row, c.content) for c in found if c.row is not None and c.content and c.change != "created"]
-    old = await store.old_contents(tx, [row.id for _, row, _ in described])
-    for change, row, content in described:
-        kinds, change.fields = changes.describe(old[row.id], content)
+    described = [
+        (c, c.row, c.content, c.event.is_guest_list_cut)
+        for c in found
+        if c.row is not None and c.event is not None and c.content and c.change != "created"
+    ]
+    old = await store.old_contents(tx, [row.id for _, row, *_ in described])
+    for change, row, content, is_cut in described:
+        kinds, change.fields = changes.describe(old[row.id], content, is_guest_list_cut=is_cut)
         change.kinds = change.kinds or kinds
 
 

@@ -1,11 +1,12 @@
 """Hazards 51 to 54: calendars that are taken away, come back, or show less than before."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from sandbox.model import Account, Attendee, Calendar, Event
+from sandbox.model import Account, Attendee, Calendar, Event, Person
 from tests.harness import BOTH, Actor, Connected
 from tests.integration.test_channels import tick
 from tests.integration.test_failures import pass_time
@@ -145,7 +146,7 @@ async def tick_until_disconnected(actor: Actor, calendar: Connected) -> None:
 
 SECRET = "Takeover of Initech"
 WHO = "banker@initech.example"
-HIDDEN_NAME = {"google": {None}, "microsoft": {"Busy", "Private Appointment"}}
+HIDDEN_NAME: dict[str, set[str | None]] = {"google": {None}, "microsoft": {"Busy", "Private Appointment"}}
 
 
 async def secret_event(actor: Actor) -> tuple[Connected, Event]:
@@ -167,7 +168,7 @@ async def secret_event(actor: Actor) -> tuple[Connected, Event]:
 
 
 async def shows_no_details(actor: Actor, calendar: Connected, event: Event) -> None:
-    """The same event at the same time; nothing of its details is left in the API, not even in what the provider sent."""
+    """The same event at the same time; nothing of its details is left in the API, not even in `raw`."""
     (shown,) = await actor.events(calendar)
     assert shown["platform_uuid"] == event.id
     assert shown["name"] in HIDDEN_NAME[actor.platform]
@@ -208,3 +209,48 @@ async def test_hazard_53_event_turned_private(actor: Actor) -> None:
     assert shown["visibility"] == "private"
     assert [change for change, _ in told(actor, calendar)] == ["created", "updated"]
     assert {"renamed", "relocated", "visibility_changed"} <= set(told(actor, calendar)[-1][1])
+
+
+@BOTH
+async def test_hazard_54_guest_list_cut(actor: Actor) -> None:
+    """The row shows who is still named, `raw` says that this is not all, and nobody is said to have been removed."""
+    await actor.subscribe()
+    calendar = await actor.connected()
+    me, boss = Attendee(calendar.account.email, response="accepted"), Person("boss@example.com", "Boss")
+    others = tuple(Attendee(f"guest{number}@example.com") for number in range(3))
+    event = actor.add_event(calendar, organizer=boss, attendees=(me, *others))
+    await actor.quiesce()
+    await shows_guests(actor, calendar, 4)
+
+    cut: dict[str, object] = {"hide_attendees": True}
+    if actor.platform == "google":
+        cut = {"attendees": (me,), "raw_extra": {"attendeesOmitted": True}}
+    actor.sandbox.world.update_event(calendar.remote_id, event.id, **cut)
+    await actor.quiesce()
+    raw = await shows_guests(actor, calendar, 1)
+    assert raw["attendeesOmitted" if actor.platform == "google" else "hideAttendees"] is True
+    assert told(actor, calendar) == [("created", []), ("updated", ["details_changed"])]
+    assert actor.entries()[-1]["fields"] == {"attendees": None}
+
+    # What is said of those who are still named counts as ever.
+    declined = (replace(me, response="declined"), *(others if actor.platform == "microsoft" else ()))
+    actor.sandbox.world.update_event(calendar.remote_id, event.id, attendees=declined)
+    await actor.quiesce()
+    assert told(actor, calendar)[2:] == [("updated", ["responses_changed"])]
+
+    # A whole list from which somebody is missing does say so.
+    whole: dict[str, object] = {"attendees": (declined[0], *others), "hide_attendees": False, "raw_extra": {}}
+    actor.sandbox.world.update_event(calendar.remote_id, event.id, **whole)
+    await actor.quiesce()
+    actor.sandbox.world.update_event(calendar.remote_id, event.id, attendees=(declined[0], *others[:2]))
+    await actor.quiesce()
+    await shows_guests(actor, calendar, 3)
+    assert told(actor, calendar)[3:] == [("updated", ["attendees_changed"])] * 2
+    await actor.assert_equal(calendar)
+
+
+async def shows_guests(actor: Actor, calendar: Connected, count: int) -> dict[str, object]:
+    """So many guests are shown; what the provider sent."""
+    (shown,) = await actor.events(calendar)
+    assert len(shown["attendees"]) == count
+    return dict(shown["raw"])

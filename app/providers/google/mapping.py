@@ -4,9 +4,8 @@ An item becomes an event, a tombstone, or is parked with a reason: no fact that 
 odd item never costs the others. Absent fields take the defaults of the "Events" resource page, which Google leaves out
 on the wire; a field of the wrong type parks the item, since reading it as absent would look like a change.
 
-Two things a listing does not say. Whether an occurrence is an exception: it counts as one when its start differs from
-its original start, so one that was merely renamed does not. And `attendeesOmitted` says that the guest list was cut:
-the port has no place for it, `raw` keeps it (we never ask for a cut, by `maxAttendees`).
+A listing does not say whether an occurrence is an exception: it counts as one when its start differs from its original
+start, so one that was merely renamed does not.
 """
 
 from collections.abc import Mapping
@@ -126,6 +125,7 @@ def _event(event_id: str, item: dict[str, Any], *, raw: str | None, time_zone: s
         meeting_candidates=candidates,
         html_link=text(item, "htmlLink"),
         raw=raw,
+        is_guest_list_cut=item.get("attendeesOmitted") is True,
     )
 
 

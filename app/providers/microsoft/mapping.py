@@ -116,6 +116,7 @@ def _event(
         meeting_candidates=candidates,
         html_link=_filled(item, "webLink"),
         raw=raw,
+        is_guest_list_cut=item.get("hideAttendees") is True and not is_own,
     )
 
 
