@@ -171,8 +171,9 @@ class Notifier:
             },
             "clientState": item.pop("clientState"),
         }
-        if self._faults.strike("wrong_client_state", OPERATION, calendar=change.calendar_id):
-            item["clientState"] = "forged"
+        forged = self._faults.strike("wrong_client_state", OPERATION, calendar=change.calendar_id)
+        if forged is not None:
+            item["clientState"] = str(forged.params.get("client_state", "forged"))
         return item
 
     def _head(self, subscription: Subscription) -> Json:

@@ -182,6 +182,8 @@ async def test_hazard_35_no_channel_at_all(actor: Actor) -> None:
 
 async def unheard(actor: Actor, calendar: Connected, *, within: float) -> None:
     """A change that nobody is told of is there once this many seconds, and a quarter, have passed; told once."""
+    async with actor.rt.db.transaction() as tx:
+        await tx.execute("UPDATE sync_state SET anchor_due_at = app_now() + interval '1 day'")  # it would look, too
     actor.sandbox.push.mode = "drop"
     actor.add_event(calendar, "Unheard")
     await tick(actor)
@@ -203,7 +205,13 @@ async def test_hazard_37_batch_with_a_forged_item(actor: Actor) -> None:
     first, second = await actor.connected(), await actor.connected()
     before = [await requested(actor, calendar) for calendar in (first, second)]
     posts = len(actor.sandbox.push.sent)
-    actor.sandbox.faults.add("wrong_client_state", "graph.notification", calendar=first.remote_id)
+    channel = next(channel for channel in actor.live() if channel.calendar_id == first.remote_id)
+    actor.sandbox.faults.add(
+        "wrong_client_state",
+        "graph.notification",
+        calendar=first.remote_id,
+        client_state=f"{channel.channel_id}.guessed",
+    )
     actor.add_event(first, "Forged")
     actor.add_event(second, "Honest")
     await actor.sandbox.push.idle()
