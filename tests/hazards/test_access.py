@@ -116,9 +116,13 @@ async def test_hazard_52_disconnected_then_reconnected(actor: Actor, is_forgotte
     assert {event["platform_uuid"]: event for event in await actor.events(calendar)} == before
     assert len(told(actor, calendar)) == heard
 
+    asked = len(actor.sandbox.requests.seen)
     token = world.issue_refresh_token(calendar.account)
     await actor.call("PATCH", f"/calendars/{calendar.id}", json={"refresh_token": token})
     await actor.quiesce()
+    listing = {"google": ("events.list", "timeMin="), "microsoft": ("graph.calendarView", "startDateTime=")}
+    operation, bound = listing[actor.platform]
+    assert any(s.operation == operation and bound in s.query for s in actor.sandbox.requests.seen[asked:])
     await actor.assert_equal(calendar)
     assert states_told(actor) == [(calendar.id, "disconnected"), (calendar.id, "connected")]
     assert sorted(told(actor, calendar)[heard:]) == [("created", []), ("deleted", []), ("updated", ["renamed"])]
