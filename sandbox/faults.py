@@ -50,7 +50,7 @@ KINDS: dict[str, str] = {
     "duplicate_subscription": "Graph: 409, the subscription exists",
     "endpoint_unreachable": "Graph: 400, the underlying connection was closed",
     "slow_validation": "Graph: the validation handshake begins after params.seconds",
-    "wrong_client_state": "Graph: an item of a notification with a clientState that nobody chose (params: client_state)",
+    "wrong_client_state": "Graph: a notification with a clientState that nobody chose (params: client_state)",
     "notify_after_deletion": "Graph: a subscription that has ended is notified all the same",
 }
 """Every kind, with its parameters."""
