@@ -58,7 +58,14 @@ class _Server(uvicorn.Server):
 
     def __init__(self, app: Any, host: str, port: int) -> None:
         super().__init__(
-            uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=1,
+                date_header=False,  # the answers bring the sandbox's own
+            )
         )
         self.ready = asyncio.Event()
         self.listener = socket.socket()

@@ -18,7 +18,7 @@ from sandbox.door import RequestLog
 from sandbox.faults import KINDS, Faults
 from sandbox.microsoft.facade import Graph
 from sandbox.microsoft.notifications import LifecycleEvent
-from sandbox.model import Attendee, Conference, Event, EventDraft, Instance, Moment, Person
+from sandbox.model import Attendee, Conference, Event, EventDraft, IdStyle, Instance, Moment, Person
 from sandbox.push import Push
 from sandbox.seed import seed
 from sandbox.world import UnknownError, World
@@ -127,8 +127,11 @@ class Control:
 
     async def _create(self, request: Request) -> object:
         body = await request.json()
-        event_id = body.pop("id", None)
-        return _event(self._world.create_event(request.path_params["calendar"], draft(body), event_id=event_id))
+        event_id, id_style = body.pop("id", None), body.pop("id_style", None)
+        if id_style not in {None, *get_args(IdStyle)}:
+            raise ValueError(f"no such style of ids: {id_style}")
+        calendar = request.path_params["calendar"]
+        return _event(self._world.create_event(calendar, draft(body), event_id=event_id, id_style=id_style))
 
     async def _update(self, request: Request) -> object:
         return _event(self._world.update_event(*_names(request), **_changes(await request.json())))

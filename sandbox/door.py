@@ -5,12 +5,15 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import format_datetime
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sandbox.faults import Dropped, Faults
+from sandbox.clock import Clock
+from sandbox.faults import Dropped, Fault, Faults
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -86,12 +89,14 @@ class Door:
         self,
         faults: Faults,
         log: RequestLog,
+        clock: Clock,
         errors: Collection[str],
         planted: Callable[[str, dict[str, Any], Request], Response],
         guard: Callable[[Request, str], AbstractContextManager[Response | None]] = _unguarded,
     ) -> None:
         self._faults = faults
         self._log = log
+        self._clock = clock
         self._errors = errors
         self._planted = planted
         self._guard = guard
@@ -106,6 +111,7 @@ class Door:
                 with self._log.flight.aboard(), self._guard(request, operation) as refusal:
                     answer = refusal or await self._with_faults(handler, request, operation, calendar)
                 status = answer.status_code
+                answer.headers["Date"] = format_datetime(self._clock.now(), usegmt=True)
                 return answer
             finally:
                 ms = (time.monotonic() - started) * 1000
@@ -122,9 +128,16 @@ class Door:
         for kind in self._errors:
             fault = self._faults.strike(kind, operation, calendar=calendar)
             if fault is not None:
-                return self._planted(kind, fault.params, request)
+                return self._dated(self._planted(kind, fault.params, request), fault)
         answer = await handler(request)
         await self._faults.pass_gate(operation)
         if self._faults.strike("lost_answer", operation, calendar=calendar):
             raise Dropped
+        return answer
+
+    def _dated(self, answer: Response, fault: Fault) -> Response:
+        """`retry_at`: when to come back, as a date on the provider's own clock."""
+        if "retry_at" in fault.params:
+            moment = self._clock.now() + timedelta(seconds=float(fault.params["retry_at"]))
+            answer.headers["Retry-After"] = format_datetime(moment, usegmt=True)
         return answer

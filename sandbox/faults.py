@@ -11,6 +11,7 @@ from typing import Any
 KINDS: dict[str, str] = {
     "cursor_expired": "410 fullSyncRequired (params: page)",
     "deleted_410": "410 with reason `deleted`, which is no order to resync",
+    "long_cursor": "a sync token or delta link that is longer than usual (params: bytes)",
     "empty_page": "an empty page with a nextPageToken before the real one",
     "rate_limited": "403 PERMISSION_DENIED rateLimitExceeded, as recorded",
     "too_many_requests": "429 (params: retry_after)",

@@ -20,6 +20,8 @@ Role = Literal["owner", "writer", "writerWithoutPrivateAccess", "reader", "freeB
 CalendarKind = Literal["primary", "secondary", "holiday", "birthday", "resource"]
 Provider = Literal["google", "microsoft"]
 ZoneNames = Literal["iana", "windows"]
+IdStyle = Literal["classic", "opaque", "immutable"]
+"""Ids of instances: Google's of today, Google's as announced (nothing can be read from them), Outlook's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class Event(EventDraft):
     deleted: bool = False
     moved_to: str | None = None
     overrides: Mapping[OriginalStart, Override] = field(default_factory=dict)
-    id_style: str = "classic"
+    id_style: IdStyle = "classic"
 
     @property
     def is_series(self) -> bool:

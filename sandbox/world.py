@@ -25,6 +25,7 @@ from sandbox.model import (
     Event,
     EventDraft,
     Grant,
+    IdStyle,
     Instance,
     OAuthClient,
     OriginalStart,
@@ -249,8 +250,10 @@ class World:
 
     # --- events ---
 
-    def create_event(self, calendar_id: str, draft: EventDraft, *, event_id: str | None = None) -> Event:
-        """A single event, or a series where the draft recurs."""
+    def create_event(
+        self, calendar_id: str, draft: EventDraft, *, event_id: str | None = None, id_style: IdStyle | None = None
+    ) -> Event:
+        """A single event, or a series where the draft recurs. `id_style` is that of the ids of its instances."""
         calendar = self.calendar(calendar_id)
         now, seq = self.clock.now(), self.seq + 1
         event_id = event_id or ids.event(calendar.provider)
@@ -268,7 +271,7 @@ class World:
             updated=now,
             seq=seq,
             base_seq=seq,
-            id_style="classic" if calendar.provider == "google" else "immutable",
+            id_style=id_style or ("classic" if calendar.provider == "google" else "immutable"),
         )
         return self._store(event, "created")
 
@@ -339,7 +342,8 @@ class World:
         values["recurrence"] = tuple(_after(line, passed) for line in event.recurrence)
         draft = EventDraft(**(values | changes))
         is_google = self.calendar(calendar_id).provider == "google"
-        return self.create_event(calendar_id, draft, event_id=f"{event_id}_R{stamp}" if is_google else None)
+        new_id = f"{event_id}_R{stamp}" if is_google else None
+        return self.create_event(calendar_id, draft, event_id=new_id, id_style=event.id_style)
 
     def instances(self, calendar_id: str, start: datetime, end: datetime) -> list[Instance]:
         """What the calendar shows in the span, exclusive on both sides: the truth that everything is compared with."""

@@ -36,7 +36,7 @@ class Google:
         self._push = push
         self._faults = faults
         self._listing = Listing(world, faults)
-        self._door = Door(faults, log, errors.ERRORS_ONLY, errors.planted)
+        self._door = Door(faults, log, world.clock, errors.ERRORS_ONLY, errors.planted)
         world.on_change(self._changed)
 
     def routes(self) -> list[Route]:

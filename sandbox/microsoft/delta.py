@@ -261,7 +261,9 @@ class Delta:
 
     def _delta_token(self, place: Place) -> str:
         bounds = [place.start.timestamp(), place.end.timestamp()]
-        return self._seal([place.calendar_id, place.email, *bounds, place.seq, list(place.epoch)])
+        values = [place.calendar_id, place.email, *bounds, place.seq, list(place.epoch)]
+        long = self._faults.strike("long_cursor", OPERATION, calendar=place.calendar_id)
+        return self._seal(values, padding=_PADDING if long is None else int(long.params.get("bytes", 4_000)))
 
     def _read_skip_token(self, token: str, calendar: Calendar, caller: Caller, request: Request) -> tuple[str, int]:
         name, offset, _ = self._open(token)
@@ -295,10 +297,10 @@ class Delta:
         bounds = [quote(moment.isoformat().replace("+00:00", "Z")) for moment in (place.start, place.end)]
         return f"{here(request)}?startDateTime={bounds[0]}&endDateTime={bounds[1]}&$deltatoken="
 
-    def _seal(self, values: list[object]) -> str:
-        """An opaque token of several hundred characters."""
+    def _seal(self, values: list[object], *, padding: int = _PADDING) -> str:
+        """An opaque token of several hundred characters, or more."""
         data = orjson.dumps(values)
-        padded = len(data).to_bytes(2, "big") + data + secrets.token_bytes(_PADDING)
+        padded = len(data).to_bytes(2, "big") + data + secrets.token_bytes(padding)
         return base64.urlsafe_b64encode(hmac.digest(self._key, padded, "sha256")[:_MAC] + padded).decode().rstrip("=")
 
     def _open(self, token: str) -> list[object]:

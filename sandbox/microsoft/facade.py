@@ -51,7 +51,7 @@ class Graph:
         self._world = world
         self._faults = faults
         self._log = log
-        self._door = Door(faults, log, errors.ERRORS_ONLY, errors.planted, self._guard)
+        self._door = Door(faults, log, world.clock, errors.ERRORS_ONLY, errors.planted, self._guard)
         self._book = Book(world)
         renderer = Renderer(world, self._book)
         self._views = Views(world, faults, self._book, renderer)
