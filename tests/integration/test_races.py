@@ -6,7 +6,7 @@ from contextvars import Context
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.db import Tx
+from app.db import ReadTx, Tx
 from tests.harness import BOTH, Actor, Connected
 from workers.jobs import run_sync
 
@@ -18,7 +18,7 @@ def elsewhere(run: Coroutine[Any, Any, str]) -> asyncio.Task[str]:
     return asyncio.create_task(run, context=Context())
 
 
-async def until_it_waits(tx: Tx, *, sessions: int = 1) -> None:
+async def until_it_waits(tx: ReadTx, *, sessions: int = 1) -> None:
     """Until so many other sessions wait for a lock."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with asyncio.timeout(10):
