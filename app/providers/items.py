@@ -13,9 +13,10 @@ import orjson
 
 from app.providers.base import RAW_LIMIT, Parked
 
-ID_LIMIT = 1024
+ID_LIMIT = 1_100
 """Bytes of an identifier: what stands in an index must fit into a page of it, and a UID comes from whoever sent the
-invitation. Google's ids have at most 1024 characters of ASCII ("Events" resource), Graph's about 220."""
+invitation. Google's ids have at most 1024 characters of ASCII ("Events" resource), and what it makes of one for a split
+series, an instance or a UID has some forty more; Graph's have about 220."""
 
 # An escaped NUL in JSON text: the backslash before its `u` is not itself escaped.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
