@@ -13,6 +13,8 @@ KINDS: dict[str, str] = {
     "deleted_410": "410 with reason `deleted`, which is no order to resync",
     "long_cursor": "a sync token or delta link that is longer than usual (params: bytes)",
     "empty_page": "an empty page with a nextPageToken before the real one",
+    "short_pages": "pages of at most params.size entries, whatever was asked for",
+    "duplicate_ids": "a delta says of each item what it was before, then what it is",
     "rate_limited": "403 PERMISSION_DENIED rateLimitExceeded, as recorded",
     "too_many_requests": "429 (params: retry_after)",
     "unavailable": "503, JSON (params: status, retry_after)",
@@ -39,7 +41,6 @@ KINDS: dict[str, str] = {
     "mailbox_not_enabled": "Graph: 404 MailboxNotEnabledForRESTAPI (params: seconds since it was first asked for)",
     "user_gone": "Graph: 404 Request_ResourceNotFound",
     "endless_pages": "Graph: the last entries again and again, each time with another nextLink",
-    "duplicate_ids": "Graph: a delta says of each item what it was before, then what it is",
     "replayed_changes": "Graph: a delta brings the whole window once more before what is new",
     "unknown_removals": "Graph: @removed for three ids that nobody ever saw",
     "missing_master": "Graph: a delta without the masters of its occurrences",
@@ -143,6 +144,11 @@ class Faults:
                 self.active.remove(fault)
             return fault
         return None
+
+    def page_size(self, operation: str, asked: int, *, calendar: str) -> int:
+        """How many entries a page holds: as many as were asked for, or fewer where pages are short."""
+        fault = self.strike("short_pages", operation, calendar=calendar)
+        return asked if fault is None else min(asked, int(fault.params.get("size", 1)))
 
     def gate(self, operation: str) -> Gate:
         """Hold the next answers of this operation."""
