@@ -20,7 +20,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --system-certs --universal --generate-h
 	$(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint format bench conformance wheels requirements clean
+.PHONY: help setup demo run test lint format bench herd conformance wheels requirements clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ format: setup ## let ruff sort imports and lay out the code
 
 bench: setup ## measure, and print each figure as a ratio to the best that the machine can do
 	$(BIN)/python -m benchmarks
+
+herd: setup ## 100,000 calendars after an outage, on a virtual clock: quotas, waits, who goes first
+	$(BIN)/python -m benchmarks.herd $(if $(CALENDARS),--calendars $(CALENDARS)) $(if $(SEED),--seed $(SEED))
 
 conformance: $(CONFORMANCE)/.installed wheels ## let the providers' own client libraries judge the sandbox; check wheels
 	$(CONFORMANCE)/bin/python -m pytest --confcutdir=tests/conformance tests/conformance

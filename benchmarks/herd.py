@@ -92,6 +92,7 @@ class Herd:
     def __init__(self, *, calendars: int, seed: int) -> None:
         self._chance = random.Random(seed)
         self._settings = Settings(database_url="postgresql://", redis_url="redis://")
+        self.app_quota = APP_QUOTA
         self.now = 0.0
         self._meter = Meter(lambda: self.now)
         self._rates = (
@@ -143,7 +144,7 @@ class Herd:
             backstop_wait=self._backstop_wait,
             app_peak=max(window.peak for window in self._apps.values()),
             user_peak=max(window.peak for window in self._users.values()),
-            exceeded=sum(w.peak > APP_QUOTA for w in self._apps.values())
+            exceeded=sum(w.peak > self.app_quota for w in self._apps.values())
             + sum(w.peak > USER_QUOTA for w in self._users.values()),
         )
 

@@ -5,6 +5,7 @@ update time, so a page that is applied twice, or an edit that was undone, announ
 decided by one window, exclusive on both sides, in the same way here, in SQL and in the provider's listing.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -167,6 +168,12 @@ def _attendees(old: list[_Attendee], new: list[_Attendee], *, is_cut: bool) -> t
 
 def _who(attendee: _Attendee) -> str:
     return str(attendee["email"] or attendee["name"] or "")
+
+
+def is_ambiguous(found: Iterable[Change]) -> bool:
+    """Whether a delta may have left something out: of a deleted series, Google cancels some occurrences only."""
+    gone = Counter(c.row.series_id for c in found if c.change == "deleted" and c.event is None and c.row)
+    return any(count > 1 for series, count in gone.items() if series is not None)
 
 
 def overlapping(found: Iterable[Change], window: Window | None) -> list[Change]:

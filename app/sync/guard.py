@@ -12,6 +12,7 @@ from app.db import Row, Tx
 from app.errors import MassDeletion
 from app.runtime import Runtime
 from app.scheduling import Claim
+from app.sync import changes
 from app.sync.changes import Change, StoredRow
 from app.telemetry import log
 
@@ -29,17 +30,20 @@ SELECT :id, v.id FROM unnest(CAST(:ids AS uuid[])) AS v(id) ON CONFLICT DO NOTHI
 
 
 class ListingNeeded(Exception):
-    """A delta's tombstones would delete most of the calendar: list the window before they are believed."""
+    """A delta is not enough: it may have left something out, or would delete most of the calendar. List the window."""
 
 
 async def check(
     rt: Runtime, tx: Tx, claim: Claim, row: Row, found: Sequence[Change], *, named: Collection[str], is_full: bool
 ) -> None:
-    """MassDeletion, or ListingNeeded of a delta, where the round would delete too much to be believed at once.
+    """MassDeletion where a listing would delete too much to be believed at once; ListingNeeded where a delta would, or
+    may have left something out.
 
     `named` holds the ids (of events or series) that the provider said were gone in a delta of this run.
     """
     settings = rt.settings
+    if not is_full and changes.is_ambiguous(found):
+        raise ListingNeeded
     if claim.is_guarded or not settings.mass_deletion_count:
         return
     gone = [c.row for c in found if c.change == "deleted" and c.event is None and c.row and c.row.end_time > row.now]
