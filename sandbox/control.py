@@ -185,12 +185,14 @@ class Control:
     async def _set_push(self, request: Request) -> object:
         body = await request.json()
         self._push.copies = int(body.get("copies", self._push.copies))
+        if "lose" in body:
+            self._push.lose(float(body["lose"]), seed=int(body.get("seed", 0)))
         notifier = self._graph.notifier
         notifier.batch_seconds = float(body.get("batch_seconds", notifier.batch_seconds))
         if body.get("release"):
             return {"released": self._push.release(reverse=bool(body.get("reverse")))}
         self._push.mode = body.get("mode", self._push.mode)
-        return {"mode": self._push.mode}
+        return {"mode": self._push.mode, "lose": self._push.loss, "lost": self._push.lost}
 
     async def _channels(self, _: Request) -> object:
         now = self._world.clock.now()

@@ -1,10 +1,12 @@
 """What can go wrong at a provider, switched on as data.
 
-A fault names the operation it is for, perhaps a calendar and a page, how often it strikes and after how many requests.
+A fault names the operation it is for, perhaps a calendar and a page, how often it strikes and after how many requests,
+and how likely it is to strike one.
 A gate holds answers back until they are released, so that a test can interleave two runs at a chosen point.
 """
 
 import asyncio
+import random
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,9 +63,12 @@ class Dropped(Exception):
     """The connection is closed without an answer."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Fault:
-    """One thing that will go wrong. `times` None is always; `after` lets that many matching requests pass first."""
+    """One thing that will go wrong. `times` None is always; `after` lets that many matching requests pass first.
+
+    `probability` is each matching request's; the same `seed` gives the same luck.
+    """
 
     kind: str
     operation: str | None = None
@@ -71,12 +76,21 @@ class Fault:
     page: int | None = None
     times: int | None = 1
     after: int = 0
+    probability: float = 1.0
+    seed: int = 0
     params: dict[str, Any] = field(default_factory=dict)
     struck: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"no such fault: {self.kind}")
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"not between 0 and 1: {self.probability}")
+        self._chance = random.Random(self.seed)
+
+    def is_lucky(self) -> bool:
+        """Whether it spares this request."""
+        return self.probability < 1 and self._chance.random() >= self.probability
 
 
 class Gate:
@@ -113,7 +127,7 @@ class Faults:
 
     def add(self, kind: str, operation: str | None = None, **values: Any) -> Fault:
         """Switch one on; unknown keywords become its params."""
-        names = {"calendar", "page", "times", "after", "params"}
+        names = {"calendar", "page", "times", "after", "probability", "seed", "params"}
         known = {name: values.pop(name) for name in list(values) if name in names}
         fault = Fault(kind, operation, **known)
         fault.params.update(values)
@@ -138,6 +152,8 @@ class Faults:
                 continue
             if fault.after > 0:
                 fault.after -= 1
+                continue
+            if fault.is_lucky():
                 continue
             fault.struck += 1
             if fault.times is not None and fault.struck >= fault.times:

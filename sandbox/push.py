@@ -1,10 +1,11 @@
 """Who is to be told of changes, and the sender of notifications: in the background, with retries.
 
-Notifications can be held back (and released in another order), doubled, or dropped, because real ones are. What one
-looks like, and which answers end its attempts, is the business of the façade that makes it.
+Notifications can be held back (and released in another order), doubled, dropped, or lost now and then, because real
+ones are. What one looks like, and which answers end its attempts, is the business of the façade that makes it.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -100,6 +101,9 @@ class Push:
         """Graph's, by id."""
         self.mode: Mode = "deliver"
         self.copies = 1
+        self.lost = 0
+        """How many got lost by chance."""
+        self._loss, self._chance = 0.0, random.Random(0)
         self.held: list[Message] = []
         self.sent: list[tuple[Message, int]] = []
         """What was delivered, with the final status (0: nobody answered)."""
@@ -110,9 +114,23 @@ class Push:
         """Whether there is a way out; without one, notifications go nowhere."""
         return self._client is not None
 
+    @property
+    def loss(self) -> float:
+        """The part of all notifications that gets lost."""
+        return self._loss
+
+    def lose(self, part: float, *, seed: int = 0) -> None:
+        """Lose this part of all notifications from now on, the same ones for the same seed. ValueError."""
+        if not 0 <= part <= 1:
+            raise ValueError(f"not between 0 and 1: {part}")
+        self._loss, self._chance = part, random.Random(seed)
+
     def send(self, message: Message) -> None:
-        """Deliver, hold or drop, by the mode that is on."""
+        """Deliver, hold or drop, by the mode that is on; or lose it, by chance."""
         if self.mode == "drop" or self._client is None:
+            return
+        if self._loss and self._chance.random() < self._loss:
+            self.lost += 1
             return
         if self.mode == "hold":
             self.held.append(message)
