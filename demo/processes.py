@@ -107,6 +107,7 @@ class Stack:
         self._settings = dict(settings or {})
         self._expected_to_run: list[Process] = []
         self._started: list[Process] = []
+        self._apis = 0
         self.api: Process | None = None
         self.sandbox: Process | None = None
         self.workers: list[Process] = []
@@ -149,7 +150,9 @@ class Stack:
     async def start_api(self) -> Process:
         """`punctual serve`, ready when it returns. Start the sandbox first: the service has to know where it is."""
         arguments = ["serve", "--host", "127.0.0.1", "--port", str(httpx.URL(self.api_url).port)]
-        self.api = process = await self._spawn("api", [str(PUNCTUAL), *arguments], self.environment())
+        self._apis += 1
+        name = "api" if self._apis == 1 else f"api-{self._apis}"  # each has a log of its own
+        self.api = process = await self._spawn(name, [str(PUNCTUAL), *arguments], self.environment())
         async with http() as client:
 
             async def is_ready() -> bool:

@@ -51,23 +51,23 @@ class Provider:
 
     async def create(self, calendar_id: str, **draft: object) -> str:
         """A new event or series; its id."""
-        return str((await self._edit("POST", _events(calendar_id), draft))["id"])
+        return str((await self._edit("POST", events_path(calendar_id), draft))["id"])
 
     async def update(self, calendar_id: str, event_id: str, **changes: object) -> None:
         """Change an event, or all of a series."""
-        await self._edit("PATCH", _events(calendar_id, event_id), changes)
+        await self._edit("PATCH", events_path(calendar_id, event_id), changes)
 
     async def delete(self, calendar_id: str, event_id: str) -> None:
         """Delete an event or a whole series."""
-        await self._edit("DELETE", _events(calendar_id, event_id))
+        await self._edit("DELETE", events_path(calendar_id, event_id))
 
     async def update_occurrence(self, calendar_id: str, series_id: str, original: str, **changes: object) -> None:
         """Change one occurrence alone; `original` is its start by rule."""
-        await self._edit("PATCH", f"{_events(calendar_id, series_id)}/instances/{_part(original)}", changes)
+        await self._edit("PATCH", f"{events_path(calendar_id, series_id)}/instances/{_part(original)}", changes)
 
     async def cancel_occurrence(self, calendar_id: str, series_id: str, original: str) -> None:
         """Delete one occurrence alone."""
-        await self._edit("DELETE", f"{_events(calendar_id, series_id)}/instances/{_part(original)}")
+        await self._edit("DELETE", f"{events_path(calendar_id, series_id)}/instances/{_part(original)}")
 
     async def pushes(self, mode: str) -> None:
         """`drop`: from now on no notification is sent; `deliver`: they are again."""
@@ -89,7 +89,8 @@ class Provider:
         return dict(answer.json())
 
 
-def _events(calendar_id: str, event_id: str | None = None) -> str:
+def events_path(calendar_id: str, event_id: str | None = None) -> str:
+    """Where a calendar's events are on the control surface, or one of them."""
     path = f"/_sandbox/calendars/{_part(calendar_id)}/events"
     return path if event_id is None else f"{path}/{_part(event_id)}"
 

@@ -1,0 +1,1 @@
+"""`make storm`: real processes while everything goes wrong at once, and the comparison with the truth afterwards."""

@@ -1,0 +1,134 @@
+"""What goes wrong during the storm, and when: kills, servers that go away, lost pushes, refusals, a deaf receiver.
+
+Everything is chosen by the seed; when exactly it strikes depends on the machine. A killed process comes back after a
+short pause, as with any supervisor. One that ends by itself is nobody's doing: the stack says so, and the storm fails.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from demo.processes import Process, Stack
+from demo.provider import Json
+from demo.telling import say
+from storm.provider import Users
+from storm.servers import Servers
+
+KILL_EVERY_SECONDS = 5.0
+RESTART_SECONDS = (0.3, 1.5)
+LOST_PUSHES = 0.20
+FAILED_ANSWERS = 0.05
+FAILURES: tuple[tuple[str, Json], ...] = (
+    ("unavailable", {}),
+    ("too_many_requests", {"retry_after": 2}),
+    ("drop", {}),
+    ("lost_answer", {}),
+)
+REDIS_AWAY_SECONDS = 5.0
+DEAF_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Seat:
+    """What a supervisor keeps running."""
+
+    name: str
+    start: Callable[[], Awaitable[Process]]
+    process: Process | None
+
+
+class Weather:
+    """One storm over one installation."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        servers: Servers,
+        users: Users,
+        *,
+        receive: Callable[[int], Awaitable[None]],
+        seconds: float,
+        seed: int,
+    ) -> None:
+        """`receive` sets the status that the webhook receiver answers from now on."""
+        self._stack = stack
+        self._servers = servers
+        self._users = users
+        self._receive = receive
+        self._seconds = seconds
+        self._seed = seed
+        self._chance = random.Random(f"{seed}/weather")
+        self._seats = [Seat("API", stack.start_api, stack.api)]
+        self._seats += [Seat(f"worker {n}", stack.start_worker, one) for n, one in enumerate(stack.workers, start=1)]
+        self._began = 0.0
+        self.kills = 0
+
+    async def blow(self) -> None:
+        """For so many seconds. Raises StackError where a process ended by itself, or did not come back."""
+        self._began = time.monotonic()
+        await self._users.lose_pushes(LOST_PUSHES, seed=self._seed)
+        await self._users.fail(FAILED_ANSWERS, FAILURES, seed=self._seed)
+        plan: list[tuple[float, str, Callable[[], Awaitable[str]]]] = [
+            (0.12, "Redis", self._flush),
+            (0.30, "Redis", self._stop_redis),
+            (0.50, "PostgreSQL", self._restart_postgres),
+            (0.62, "receiver", self._be_deaf),
+            (0.85, "Redis", self._flush),
+        ]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._kill(group))
+            for part, name, work in plan:
+                moment = self._seconds * (part + self._chance.uniform(-0.03, 0.03))
+                group.create_task(self._strike(moment, name, work))
+            await self._until(self._seconds)
+        failed = await self._users.recover()
+        lost = await self._users.lose_pushes(0, seed=0)
+        say(f"  calm       {self.kills} kills, {lost} pushes lost, {failed} of the providers' answers failed")
+
+    async def _kill(self, group: asyncio.TaskGroup) -> None:
+        moment = KILL_EVERY_SECONDS
+        while moment < self._seconds:
+            await self._until(moment)
+            moment += KILL_EVERY_SECONDS
+            running = [seat for seat in self._seats if seat.process is not None]
+            if not running:
+                continue
+            seat = self._chance.choice(running)
+            process, seat.process = seat.process, None
+            if process is not None:
+                await self._stack.kill(process)
+                self.kills += 1
+                group.create_task(self._restart(seat, self._chance.uniform(*RESTART_SECONDS)))
+
+    async def _restart(self, seat: Seat, pause: float) -> None:
+        await asyncio.sleep(pause)
+        seat.process = await seat.start()
+
+    async def _strike(self, moment: float, name: str, work: Callable[[], Awaitable[str]]) -> None:
+        await self._until(moment)
+        began = time.monotonic() - self._began
+        done = await work()
+        say(f"  {began:5.0f} s    {name}: {done}")
+
+    async def _flush(self) -> str:
+        await self._servers.flush_redis()
+        return "every key deleted"
+
+    async def _stop_redis(self) -> str:
+        await self._servers.stop_redis(REDIS_AWAY_SECONDS)
+        return f"killed, back after {REDIS_AWAY_SECONDS:.0f} s"
+
+    async def _restart_postgres(self) -> str:
+        return f"stopped at once, back after {await self._servers.restart_postgres():.1f} s"
+
+    async def _be_deaf(self) -> str:
+        seconds = min(DEAF_SECONDS, self._seconds / 4)
+        await self._receive(503)
+        await asyncio.sleep(seconds)
+        await self._receive(204)
+        return f"answered 503 for {seconds:.0f} s"
+
+    async def _until(self, moment: float) -> None:
+        await asyncio.sleep(max(0.0, self._began + moment - time.monotonic()))
