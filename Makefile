@@ -1,5 +1,6 @@
 # Needs Python 3.11 or newer with venv, make and git. Everything else comes from requirements/*.txt.
 # With DATABASE_URL and REDIS_URL set, demo, run, test and bench use those servers; otherwise they start their own.
+# The storm always starts its own, because it breaks them.
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,7 +21,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --system-certs --universal --generate-h
 	$(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint format bench herd conformance wheels requirements clean
+.PHONY: help setup demo run test lint format bench herd storm conformance wheels requirements clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +52,9 @@ bench: setup ## measure, and print each figure as a ratio to the best that the m
 
 herd: setup ## 100,000 calendars after an outage, on a virtual clock: quotas, waits, who goes first
 	$(BIN)/python -m benchmarks.herd $(if $(CALENDARS),--calendars $(CALENDARS)) $(if $(SEED),--seed $(SEED))
+
+storm: setup ## break everything at once for two minutes, then compare (SEED=7 again, SECONDS=60 shorter)
+	$(BIN)/python -m storm $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
 conformance: $(CONFORMANCE)/.installed wheels ## let the providers' own client libraries judge the sandbox; check wheels
 	$(CONFORMANCE)/bin/python -m pytest --confcutdir=tests/conformance tests/conformance

@@ -63,11 +63,11 @@ class Provider:
 
     async def update_occurrence(self, calendar_id: str, series_id: str, original: str, **changes: object) -> None:
         """Change one occurrence alone; `original` is its start by rule."""
-        await self._edit("PATCH", f"{events_path(calendar_id, series_id)}/instances/{_part(original)}", changes)
+        await self._edit("PATCH", f"{events_path(calendar_id, series_id)}/instances/{path_part(original)}", changes)
 
     async def cancel_occurrence(self, calendar_id: str, series_id: str, original: str) -> None:
         """Delete one occurrence alone."""
-        await self._edit("DELETE", f"{events_path(calendar_id, series_id)}/instances/{_part(original)}")
+        await self._edit("DELETE", f"{events_path(calendar_id, series_id)}/instances/{path_part(original)}")
 
     async def pushes(self, mode: str) -> None:
         """`drop`: from now on no notification is sent; `deliver`: they are again."""
@@ -76,7 +76,7 @@ class Provider:
     async def instances(self, calendar_id: str, start: datetime, end: datetime) -> list[Json]:
         """What the calendar shows in a span, exclusive on both sides: the truth."""
         query = httpx.QueryParams({"from": start.isoformat(), "to": end.isoformat()})
-        shown = await self._call("GET", f"/_sandbox/calendars/{_part(calendar_id)}/instances?{query}")
+        shown = await self._call("GET", f"/_sandbox/calendars/{path_part(calendar_id)}/instances?{query}")
         return list(shown["instances"])
 
     async def _edit(self, method: str, path: str, body: Json | None = None) -> Json:
@@ -91,9 +91,10 @@ class Provider:
 
 def events_path(calendar_id: str, event_id: str | None = None) -> str:
     """Where a calendar's events are on the control surface, or one of them."""
-    path = f"/_sandbox/calendars/{_part(calendar_id)}/events"
-    return path if event_id is None else f"{path}/{_part(event_id)}"
+    path = f"/_sandbox/calendars/{path_part(calendar_id)}/events"
+    return path if event_id is None else f"{path}/{path_part(event_id)}"
 
 
-def _part(text: str) -> str:
+def path_part(text: str) -> str:
+    """An id as one part of a path."""
     return quote(text, safe="")

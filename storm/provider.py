@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from demo.provider import Json, Provider, events_path
+from demo.provider import Json, Provider, events_path, path_part
 
 ACCOUNTS = 50
 """Per provider; each has two calendars, since one mailbox has its own limits and its own moves."""
@@ -71,6 +71,10 @@ class Users(Provider):
         for number, (kind, params) in enumerate(kinds):
             body: dict[str, Any] = {"probability": part / len(kinds), "seed": seed + number, "times": None, **params}
             await self._call("POST", "/_sandbox/faults", {"kind": kind, **body})
+
+    async def forget_cursors(self, calendar_id: str) -> None:
+        """Every position of this calendar's listings answers 410 from now on."""
+        await self._call("POST", f"/_sandbox/calendars/{path_part(calendar_id)}/expire_sync_tokens")
 
     async def recover(self) -> int:
         """Nothing fails from now on; how many requests have failed."""

@@ -88,6 +88,7 @@ async def storm(*, seed: int, seconds: float) -> bool:
             database_url=place.database_url, redis_url=place.redis_url, logs=LOGS, settings=SETTINGS
         ) as stack:
             await stack.start(workers=WORKERS)
+            say(f"  processes  API, {WORKERS} workers, PostgreSQL, Redis, sandbox: in {time.monotonic() - began:.0f} s")
             key = str(loads(await stack.punctual("projects", "create", "storm", "--json"))["api_key"])
             async with http() as client:
                 application = Application(client, api_url=stack.api_url, sink_url=stack.sink_url, key=key)
@@ -143,7 +144,13 @@ class Storm:
         editors, remotes = await self._fill()
         calendars = await self._connect(remotes)
         weather = Weather(
-            self._stack, self._place, self._users, receive=self._receive, seconds=self._seconds, seed=self._seed
+            self._stack,
+            self._place,
+            self._users,
+            calendars=remotes,
+            receive=self._receive,
+            seconds=self._seconds,
+            seed=self._seed,
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tell(weather))
@@ -162,6 +169,7 @@ class Storm:
 
     async def _fill(self) -> tuple[list[Editor], list[RemoteCalendar]]:
         """Accounts, and what their calendars have before anybody connects them."""
+        began = time.monotonic()
         remotes = [
             calendar
             for provider in ("google", "microsoft")
@@ -180,6 +188,7 @@ class Storm:
             for number in range(EDITORS)
         ]
         await asyncio.gather(*(editor.fill(singles=SINGLES) for editor in editors))
+        say(f"  filled     {len(self._history)} events and series in {time.monotonic() - began:.0f} s")
         return editors, remotes
 
     async def _connect(self, remotes: Sequence[RemoteCalendar]) -> list[Connected]:

@@ -1,4 +1,5 @@
-"""What goes wrong during the storm, and when: kills, servers that go away, lost pushes, refusals, a deaf receiver.
+"""What goes wrong during the storm, and when: kills, servers that go away, lost pushes, refusals, forgotten cursors,
+a receiver that is down.
 
 Everything is chosen by the seed; when exactly it strikes depends on the machine. A killed process comes back after a
 short pause, as with any supervisor. One that ends by itself is nobody's doing: the stack says so, and the storm fails.
@@ -7,16 +8,17 @@ short pause, as with any supervisor. One that ends by itself is nobody's doing: 
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from demo.processes import Process, Stack
 from demo.provider import Json
 from demo.telling import say
-from storm.provider import Users
+from storm.provider import RemoteCalendar, Users
 from storm.servers import Servers
 
 KILL_EVERY_SECONDS = 5.0
+FORGET_EVERY_SECONDS = 4.0
 RESTART_SECONDS = (0.3, 1.5)
 LOST_PUSHES = 0.20
 FAILED_ANSWERS = 0.05
@@ -48,6 +50,7 @@ class Weather:
         servers: Servers,
         users: Users,
         *,
+        calendars: Sequence[RemoteCalendar],
         receive: Callable[[int], Awaitable[None]],
         seconds: float,
         seed: int,
@@ -56,6 +59,7 @@ class Weather:
         self._stack = stack
         self._servers = servers
         self._users = users
+        self._calendars = calendars
         self._receive = receive
         self._seconds = seconds
         self._seed = seed
@@ -79,6 +83,7 @@ class Weather:
         ]
         async with asyncio.TaskGroup() as group:
             group.create_task(self._kill(group))
+            group.create_task(self._forget())
             for part, name, work in plan:
                 moment = self._seconds * (part + self._chance.uniform(-0.03, 0.03))
                 group.create_task(self._strike(moment, name, work))
@@ -101,6 +106,15 @@ class Weather:
                 await self._stack.kill(process)
                 self.kills += 1
                 group.create_task(self._restart(seat, self._chance.uniform(*RESTART_SECONDS)))
+
+    async def _forget(self) -> None:
+        """Now and then the provider loses its place in a calendar: 410, and all has to be listed anew."""
+        chance = random.Random(f"{self._seed}/forget")
+        moment = FORGET_EVERY_SECONDS
+        while moment < self._seconds:
+            await self._until(moment)
+            moment += FORGET_EVERY_SECONDS
+            await self._users.forget_cursors(chance.choice(self._calendars).id)
 
     async def _restart(self, seat: Seat, pause: float) -> None:
         await asyncio.sleep(pause)
