@@ -3,12 +3,11 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from json import loads
-from typing import TypeVar
 
 import httpx
 
@@ -17,6 +16,7 @@ from demo.processes import ROOT, Stack, http
 from demo.telling import say
 from storm import servers
 from storm.edits import Editor, History
+from storm.follower import Follower, steadily
 from storm.provider import ACCOUNTS, RemoteCalendar, Users
 from storm.verdict import Judgement, judge
 from storm.weather import Weather
@@ -42,7 +42,6 @@ SETTLED_SECONDS = 20.0
 AT_ONCE = 6
 PROGRESS_SECONDS = 15.0
 SHOWN_FLAWS = 25
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +129,7 @@ class Storm:
         self._seed = seed
         self._seconds = seconds
         self._place = place
+        self._follower = Follower(application)
         self._secret = ""
         self._edits = 0
         self._read = 0
@@ -153,10 +153,12 @@ class Storm:
             seed=self._seed,
         )
         async with asyncio.TaskGroup() as group:
+            following = group.create_task(self._follower.follow())
             group.create_task(self._tell(weather))
             for editor in editors:
                 group.create_task(self._keep_editing(editor))
             await weather.blow()
+            following.cancel()
         calm = time.monotonic()
         rate = self._edits / self._seconds
         kept = "" if rate > 0.97 * EDITS_PER_SECOND else f", {EDITS_PER_SECOND} were meant: the machine was too busy"
@@ -282,8 +284,9 @@ class Storm:
             await asyncio.sleep(0.5)
         if not waiting:
             await asyncio.sleep(SETTLED_SECONDS)
+        await steadily(self._follower.look)
         final = Judgement()
-        for one, found in await self._judge(calendars, span):
+        for one, found in await self._judge(calendars, span, is_last=True):
             for flaws in (found.lost, found.stale, found.invented):
                 flaws[:] = [f"{one.remote.provider} {one.id}: {flaw}" for flaw in flaws]
             final.add(found)
@@ -293,7 +296,7 @@ class Storm:
         return final, await self._is_delivered(), right_at
 
     async def _judge(
-        self, calendars: Sequence[Connected], span: tuple[datetime, datetime]
+        self, calendars: Sequence[Connected], span: tuple[datetime, datetime], *, is_last: bool = False
     ) -> list[tuple[Connected, Judgement]]:
         await self._look()
         slots = asyncio.Semaphore(AT_ONCE)
@@ -302,14 +305,11 @@ class Storm:
             async with slots:
                 listed = await steadily(partial(self._application.events, one.id))
             messages = list(self._messages.get(one.id, {}).values())
-            return one, judge(
-                one.remote,
-                listed=listed,
-                shown=self._truth[one.id],
-                span=span,
-                messages=messages,
-                history=self._history,
-            )
+            shown = self._truth[one.id]
+            found = judge(one.remote, listed=listed, shown=shown, span=span, messages=messages, history=self._history)
+            if is_last:
+                found.lost += self._follower.missed(listed)
+            return one, found
 
         return await asyncio.gather(*(one_of(one) for one in calendars))
 
@@ -320,18 +320,3 @@ class Storm:
             if (await steadily(call))["results"]:
                 return False
         return True
-
-
-async def steadily(call: Callable[[], Awaitable[_T]], *, seconds: float = 30) -> _T:
-    """A read that is tried again while the API is away or answers 5xx. Raises HTTPError after so long."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return await call()
-        except httpx.HTTPStatusError as exc:
-            if not exc.response.is_server_error or time.monotonic() > deadline:
-                raise
-        except httpx.TransportError:
-            if time.monotonic() > deadline:
-                raise
-        await asyncio.sleep(0.2)
