@@ -6,6 +6,8 @@ from typing import Any
 
 import httpx
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
 from sandbox.clock import Clock
 from sandbox.control import Control
@@ -44,7 +46,9 @@ class Sandbox:
         graph = Graph(world, push, faults, log)
         control = Control(world, push, faults, log, graph)
         routes = [*control.routes(), *google.routes(), *graph.routes()]
-        app = _Droppable(Starlette(routes=routes), on_socket=on_socket)
+        # What a client sees of a dropped connection: on a socket an answer that breaks off, else httpx's own error.
+        dropped = _drop_on_socket if on_socket else _drop_in_process
+        app = Starlette(routes=routes, exception_handlers={Dropped: dropped})
         return cls(world, push, faults, log, graph, app)
 
     async def close(self) -> None:
@@ -53,21 +57,17 @@ class Sandbox:
         await self.push.close()
 
 
-class _Droppable:
-    """Turns a dropped connection into what the client sees of one.
-
-    Called in process that is httpx's own transport error; on a socket, an answer that breaks off.
-    """
-
-    def __init__(self, inner: Starlette, *, on_socket: bool) -> None:
-        self._inner = inner
-        self._on_socket = on_socket
+class _BrokenOff(Response):
+    """The beginning of an answer, after which a server closes the connection."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._inner(scope, receive, send)
-        except Dropped as exc:
-            if self._on_socket:
-                await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
-                return
-            raise httpx.RemoteProtocolError("the provider closed the connection") from exc
+        """A head that promises a body."""
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+
+
+async def _drop_on_socket(_: Request, __: Exception) -> Response:
+    return _BrokenOff()
+
+
+async def _drop_in_process(_: Request, exc: Exception) -> Response:
+    raise httpx.RemoteProtocolError("the provider closed the connection") from exc

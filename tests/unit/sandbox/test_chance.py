@@ -9,6 +9,7 @@ import pytest
 
 from sandbox import Sandbox
 from sandbox.sink import Sink
+from tests.harness import listen
 
 CALENDAR = "person@example.com"
 REQUESTS = 400
@@ -86,6 +87,16 @@ async def test_a_fault_strikes_the_part_that_was_asked_for(box: Box) -> None:
     assert seen.keys() == {200, 503, 0}
     assert all(20 <= seen[status] <= 70 for status in (503, 0)), seen
     assert set(await box.lists(50)) == {200}
+
+
+@pytest.mark.parametrize("kind", ["drop", "lost_answer"])
+async def test_on_a_socket_a_dropped_connection_is_one(kind: str) -> None:
+    box = Sandbox.create(on_socket=True)
+    box.faults.add(kind, "token")
+    async with listen(box.app) as url, httpx.AsyncClient(trust_env=False) as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.post(f"{url}/token", data={"grant_type": "refresh_token"})
+        assert (await client.post(f"{url}/token", data={"grant_type": "refresh_token"})).is_client_error
 
 
 async def test_what_is_certain_strikes_at_once(box: Box) -> None:
