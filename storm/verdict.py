@@ -57,7 +57,8 @@ def judge(
     found = Judgement()
     _compare(found, calendar, listed, shown, span, history)
     spans = [message.span for message in messages if message.span is not None]
-    found.lost += verdict.breaks(max((event["change_seq"] for event in listed), default=0), spans)
+    gaps = verdict.breaks(max((event["change_seq"] for event in listed), default=0), spans)
+    found.lost += gaps
     found.invented += [f"{m.id} is signed wrongly" for m in messages if not m.is_valid]
     entries = sorted((e for m in messages for e in m.data["events"]), key=lambda e: int(e["change_seq"]))
     told: dict[str, list[Json]] = {}
@@ -70,7 +71,7 @@ def judge(
         news = told.get(id_, [])
         if not any(first <= row["change_seq"] <= last for first, last in truncated):
             found.lost += _untold(row, news)
-        found.invented += _never_done(row, news, calendar, history, is_whole=not truncated)
+        found.invented += _never_done(row, news, calendar, history, is_whole=not truncated and not gaps)
     return found
 
 

@@ -1,5 +1,5 @@
 """What goes wrong during the storm, and when: kills, servers that go away, lost pushes, refusals, forgotten cursors,
-a receiver that is down.
+a frozen worker, a receiver that is down.
 
 Everything is chosen by the seed; when exactly it strikes depends on the machine. A killed process comes back after a
 short pause, as with any supervisor. One that ends by itself is nobody's doing: the stack says so, and the storm fails.
@@ -7,6 +7,7 @@ short pause, as with any supervisor. One that ends by itself is nobody's doing: 
 
 import asyncio
 import random
+import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ FAILURES: tuple[tuple[str, Json], ...] = (
     ("lost_answer", {}),
 )
 REDIS_AWAY_SECONDS = 5.0
+FROZEN_SECONDS = 8.0
+"""Longer than a run's lease: what a frozen worker held has been done by another when it wakes."""
 DEAF_SECONDS = 30.0
 
 
@@ -76,7 +79,8 @@ class Weather:
         await self._users.fail(FAILED_ANSWERS, FAILURES, seed=self._seed)
         plan: list[tuple[float, str, Callable[[], Awaitable[str]]]] = [
             (0.12, "Redis", self._flush),
-            (0.30, "Redis", self._stop_redis),
+            (0.22, "worker", self._freeze),
+            (0.34, "Redis", self._stop_redis),
             (0.50, "PostgreSQL", self._restart_postgres),
             (0.62, "receiver", self._be_deaf),
             (0.85, "Redis", self._flush),
@@ -133,6 +137,20 @@ class Weather:
     async def _stop_redis(self) -> str:
         await self._servers.stop_redis(REDIS_AWAY_SECONDS)
         return f"killed, back after {REDIS_AWAY_SECONDS:.0f} s"
+
+    async def _freeze(self) -> str:
+        while not (running := [seat for seat in self._seats[1:] if seat.process is not None]):
+            await asyncio.sleep(0.1)
+        seat = self._chance.choice(running)
+        process, seat.process = seat.process, None  # nobody else kills it meanwhile
+        if process is not None:
+            process.signal(signal.SIGSTOP)
+            try:
+                await asyncio.sleep(FROZEN_SECONDS)
+            finally:
+                process.signal(signal.SIGCONT)
+        seat.process = process
+        return f"{seat.name} frozen for {FROZEN_SECONDS:.0f} s"
 
     async def _restart_postgres(self) -> str:
         return f"stopped at once, back after {await self._servers.restart_postgres():.1f} s"

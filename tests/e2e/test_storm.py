@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import httpx
 import pytest
 
-from demo.application import Message
+from demo.application import Application, Message
 from storm.edits import Entry, History
+from storm.follower import Follower
 from storm.provider import RemoteCalendar
 from storm.storm import Result
 from storm.verdict import Judgement, judge
@@ -182,6 +184,25 @@ def test_a_last_state_that_was_told_otherwise_is_lost() -> None:
     assert counts(judged(message(CREATED, entry(2, "updated", name="Draft")))) == (1, 0, 0)
     gone = SHOWN | {"is_deleted": True}
     assert judged(message(CREATED, RENAMED), listed=[gone], shown=[]).lost
+
+
+async def test_a_reader_that_knows_an_older_version_missed_the_last() -> None:
+    event = SHOWN | {"updated_at": "2026-11-21T09:00:00.000000Z"}
+    pages = [{"next": "http://api/next", "results": [event]}, {"next": None, "results": []}]
+    asked: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.params.get("updated_after"))
+        return httpx.Response(200, json=pages[(len(asked) - 1) % 2])
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        follower = Follower(Application(client, api_url="http://api", sink_url="http://sink", key="k"))
+        assert len(follower.missed([event])) == 1
+        await follower.look()
+        await follower.look()
+    assert asked == ["1970-01-01T00:00:00+00:00", None, event["updated_at"], None]
+    assert follower.missed([event]) == []
+    assert len(follower.missed([event | {"change_seq": 3}])) == 1
 
 
 def test_a_truncated_message_sends_its_reader_to_the_feed() -> None:
