@@ -154,12 +154,13 @@ class Storm:
         )
         async with asyncio.TaskGroup() as group:
             following = group.create_task(self._follower.follow())
-            group.create_task(self._tell(weather))
+            telling = group.create_task(self._tell(weather))
             for editor in editors:
                 group.create_task(self._keep_editing(editor))
             await weather.blow()
+            calm = time.monotonic()
             following.cancel()
-        calm = time.monotonic()
+            telling.cancel()
         rate = self._edits / self._seconds
         kept = "" if rate > 0.97 * EDITS_PER_SECOND else f", {EDITS_PER_SECOND} were meant: the machine was too busy"
         say(f"  edited     {self._edits} edits, {rate:.1f} a second{kept}")
@@ -236,7 +237,7 @@ class Storm:
 
     async def _tell(self, weather: Weather) -> None:
         began = time.monotonic()
-        while (passed := time.monotonic() - began) < self._seconds - PROGRESS_SECONDS / 2:
+        while True:
             await asyncio.sleep(PROGRESS_SECONDS)
             await self._look()
             passed = time.monotonic() - began
@@ -290,6 +291,9 @@ class Storm:
             for flaws in (found.lost, found.stale, found.invented):
                 flaws[:] = [f"{one.remote.provider} {one.id}: {flaw}" for flaw in flaws]
             final.add(found)
+        for state in await steadily(partial(self._listing, "/calendars")):
+            if state["state"] != "connected":
+                final.lost.append(f"{state['id']} is {state['state']}: {state['connection_failure_data']}")
         compared = sum(len(shown) for shown in self._truth.values())
         told_changes = sum(len(m.data["events"]) for of in self._messages.values() for m in of.values())
         say(f"  compared   {compared} events, {told_changes} changes in {len(self._acknowledged)} messages")

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from demo.processes import Process, Stack
 from demo.provider import Json
@@ -77,20 +78,21 @@ class Weather:
         self._began = time.monotonic()
         await self._users.lose_pushes(LOST_PUSHES, seed=self._seed)
         await self._users.fail(FAILED_ANSWERS, FAILURES, seed=self._seed)
-        plan: list[tuple[float, str, Callable[[], Awaitable[str]]]] = [
-            (0.12, "Redis", self._flush),
-            (0.22, "worker", self._freeze),
-            (0.34, "Redis", self._stop_redis),
-            (0.50, "PostgreSQL", self._restart_postgres),
-            (0.62, "receiver", self._be_deaf),
-            (0.85, "Redis", self._flush),
+        deaf = min(DEAF_SECONDS, self._seconds / 4)
+        plan: list[tuple[float, str, Callable[[], Awaitable[None]]]] = [
+            (0.12, "Redis: every key deleted", self._servers.flush_redis),
+            (0.22, f"a worker: frozen for {FROZEN_SECONDS:.0f} s", self._freeze),
+            (0.34, f"Redis: killed for {REDIS_AWAY_SECONDS:.0f} s", self._stop_redis),
+            (0.50, "PostgreSQL: stopped with all sessions, started again", self._restart_postgres),
+            (0.62, f"receiver: answers 503 for {deaf:.0f} s", partial(self._be_deaf, deaf)),
+            (0.85, "Redis: every key deleted", self._servers.flush_redis),
         ]
         async with asyncio.TaskGroup() as group:
             group.create_task(self._kill(group))
             group.create_task(self._forget())
-            for part, name, work in plan:
+            for part, what, work in plan:
                 moment = self._seconds * (part + self._chance.uniform(-0.03, 0.03))
-                group.create_task(self._strike(moment, name, work))
+                group.create_task(self._strike(moment, what, work))
             await self._until(self._seconds)
         failed = await self._users.recover()
         lost = await self._users.lose_pushes(0, seed=0)
@@ -124,21 +126,12 @@ class Weather:
         await asyncio.sleep(pause)
         seat.process = await seat.start()
 
-    async def _strike(self, moment: float, name: str, work: Callable[[], Awaitable[str]]) -> None:
+    async def _strike(self, moment: float, what: str, work: Callable[[], Awaitable[None]]) -> None:
         await self._until(moment)
-        began = time.monotonic() - self._began
-        done = await work()
-        say(f"  {began:5.0f} s    {name}: {done}")
+        self._say(what)
+        await work()
 
-    async def _flush(self) -> str:
-        await self._servers.flush_redis()
-        return "every key deleted"
-
-    async def _stop_redis(self) -> str:
-        await self._servers.stop_redis(REDIS_AWAY_SECONDS)
-        return f"killed, back after {REDIS_AWAY_SECONDS:.0f} s"
-
-    async def _freeze(self) -> str:
+    async def _freeze(self) -> None:
         while not (running := [seat for seat in self._seats[1:] if seat.process is not None]):
             await asyncio.sleep(0.1)
         seat = self._chance.choice(running)
@@ -150,17 +143,21 @@ class Weather:
             finally:
                 process.signal(signal.SIGCONT)
         seat.process = process
-        return f"{seat.name} frozen for {FROZEN_SECONDS:.0f} s"
 
-    async def _restart_postgres(self) -> str:
-        return f"stopped at once, back after {await self._servers.restart_postgres():.1f} s"
+    async def _stop_redis(self) -> None:
+        await self._servers.stop_redis(REDIS_AWAY_SECONDS)
 
-    async def _be_deaf(self) -> str:
-        seconds = min(DEAF_SECONDS, self._seconds / 4)
+    async def _restart_postgres(self) -> None:
+        seconds = await self._servers.restart_postgres()
+        self._say(f"PostgreSQL: back after {seconds:.1f} s")
+
+    async def _be_deaf(self, seconds: float) -> None:
         await self._receive(503)
         await asyncio.sleep(seconds)
         await self._receive(204)
-        return f"answered 503 for {seconds:.0f} s"
+
+    def _say(self, what: str) -> None:
+        say(f"  {time.monotonic() - self._began:5.0f} s    {what}")
 
     async def _until(self, moment: float) -> None:
         await asyncio.sleep(max(0.0, self._began + moment - time.monotonic()))
