@@ -5,6 +5,7 @@ import asyncio
 import secrets
 import signal
 import sys
+from collections.abc import Iterator, Sequence
 
 import asyncpg
 import httpx
@@ -40,24 +41,28 @@ def main() -> int:
         sys.stdout.write("\nstopped\n")
         return 130
     except FAILURES as exc:
-        return _failed(exc, seed)
+        return _failed([exc], seed)
     except BaseExceptionGroup as group:
         known, others = group.split(FAILURES)
-        if others is not None:
+        if others is not None or known is None:
             sys.stdout.write(f"logs of every process: {LOGS.relative_to(ROOT)}/\n")
             raise
-        return _failed(_first(known), seed)
+        return _failed(list(_each(known)), seed)
 
 
-def _first(exc: BaseException | None) -> BaseException | None:
-    while isinstance(exc, BaseExceptionGroup):
-        exc = exc.exceptions[0]
-    return exc
+def _each(exc: BaseException) -> Iterator[BaseException]:
+    if isinstance(exc, BaseExceptionGroup):
+        for one in exc.exceptions:
+            yield from _each(one)
+    else:
+        yield exc
 
 
-def _failed(exc: BaseException | None, seed: int) -> int:
+def _failed(errors: Sequence[BaseException], seed: int) -> int:
+    """A process that is gone explains the requests that failed with it."""
+    first = min(errors, key=lambda exc: not isinstance(exc, StackError))
     sys.stdout.flush()
-    sys.stderr.write(f"storm: failed with seed {seed}: {exc or type(exc).__name__}\n")
+    sys.stderr.write(f"storm: failed with seed {seed}: {str(first) or type(first).__name__}\n")
     sys.stderr.write(f"logs of every process: {LOGS.relative_to(ROOT)}/\n")
     return 1
 

@@ -153,14 +153,13 @@ class Storm:
             seed=self._seed,
         )
         async with asyncio.TaskGroup() as group:
-            following = group.create_task(self._follower.follow())
-            telling = group.create_task(self._tell(weather))
+            others = [group.create_task(work) for work in (self._follower.follow(), self._tell(weather), self._watch())]
             for editor in editors:
                 group.create_task(self._keep_editing(editor))
             await weather.blow()
             calm = time.monotonic()
-            following.cancel()
-            telling.cancel()
+            for other in others:
+                other.cancel()
         rate = self._edits / self._seconds
         kept = "" if rate > 0.97 * EDITS_PER_SECOND else f", {EDITS_PER_SECOND} were meant: the machine was too busy"
         say(f"  edited     {self._edits} edits, {rate:.1f} a second{kept}")
@@ -230,7 +229,11 @@ class Storm:
         """At an even pace; what was missed while the machine was busy is made good."""
         began, done, pause = time.monotonic(), 0, EDITORS / EDITS_PER_SECOND
         while time.monotonic() - began < self._seconds:
-            await editor.edit()
+            try:
+                await editor.edit()
+            except httpx.TransportError:
+                await asyncio.sleep(1)  # where the sandbox has ended, that is the better answer: `_watch` gives it
+                raise
             self._edits += 1
             done += 1
             await asyncio.sleep(max(0.0, began + done * pause - time.monotonic()))
@@ -245,6 +248,11 @@ class Storm:
                 f"  {passed:5.0f} s    {self._edits} edits ({self._edits / passed:.1f} a second), {weather.kills}"
                 f" kills, {len(self._acknowledged)} messages acknowledged"
             )
+
+    async def _watch(self) -> None:
+        while True:
+            self._stack.check()
+            await asyncio.sleep(0.5)
 
     async def _receive(self, status: int) -> None:
         body = {"secrets": [self._secret], "statuses": [status]}
