@@ -7,18 +7,14 @@ the database. Nothing here replaces a function of ours.
 
 import asyncio
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import asyncpg
 import httpx
 import pytest
-from alembic import command
-from alembic.config import Config
 
 from app import embedded
 from app.main import create_app
@@ -27,9 +23,9 @@ from app.runtime import Runtime, open_runtime
 from app.settings import Settings
 from sandbox import Sandbox
 from sandbox.sink import Sink
+from tests.databases import cloned, execute, make_template
 from tests.harness import Actor, LateTransport, Project, Receiver, listen, new_project
 
-ROOT = Path(__file__).resolve().parent.parent
 PUBLIC_URL = "http://127.0.0.1:1"
 """Where the sandbox pushes to: never dialled, the push client's transport is the application itself."""
 
@@ -48,13 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["DATABASE_URL"] = addresses.database_url
         os.environ["REDIS_URL"] = addresses.redis_url
     admin = os.environ["DATABASE_URL"]
-    name = f"punctual_template_{secrets.token_hex(4)}"
-    asyncio.run(_execute(admin, f"CREATE DATABASE {name}"))
+    name = make_template(admin)
     config.stash[_template] = (admin, name)
-    alembic = Config(ROOT / "alembic.ini")
-    alembic.set_main_option("script_location", str(ROOT / "migrations"))
-    alembic.set_main_option("database_url", _with_database(admin, name).replace("%", "%%"))
-    command.upgrade(alembic, "head")
     os.environ["PUNCTUAL_TEST_TEMPLATE"] = name
 
 
@@ -66,29 +57,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(config.stash[_started], ignore_errors=True)
     elif _template in config.stash:
         admin, name = config.stash[_template]
-        asyncio.run(_execute(admin, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-
-
-async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-def _with_database(url: str, name: str) -> str:
-    return urlsplit(url)._replace(path=f"/{name}").geturl()
+        asyncio.run(execute(admin, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
 
 
 @pytest.fixture
 async def database_url() -> AsyncIterator[str]:
     """A fresh, migrated database."""
-    admin = os.environ["DATABASE_URL"]
-    name = f"punctual_test_{secrets.token_hex(6)}"
-    await _execute(admin, f"CREATE DATABASE {name} TEMPLATE {os.environ['PUNCTUAL_TEST_TEMPLATE']} STRATEGY file_copy")
-    yield _with_database(admin, name)
-    await _execute(admin, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    async with cloned(os.environ["DATABASE_URL"], os.environ["PUNCTUAL_TEST_TEMPLATE"]) as url:
+        yield url
 
 
 @pytest.fixture
