@@ -21,7 +21,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --system-certs --universal --generate-h
 	$(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint format bench herd storm conformance wheels requirements clean
+.PHONY: help setup demo run test lint format bench herd storm properties mutants conformance wheels requirements clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ run: setup ## serve on this machine until Ctrl-C, with the sandbox provider atta
 
 test: lint ## lint, then the whole suite
 	$(BIN)/pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal
+
+properties: setup ## random edits, faults, crashes and readers for PROPERTIES_MINUTES (30): does everything converge?
+	$(BIN)/python -m tests.properties
+
+mutants: setup ## plant known faults in copies of app/: does `make properties` notice each of them?
+	$(BIN)/python -m tests.properties.hunt
 
 lint: setup ## ruff, mypy, and the rule that imports run one way
 	$(BIN)/ruff check .

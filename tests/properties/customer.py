@@ -30,7 +30,7 @@ class Reader:
     """Rows as they were read, until somebody has judged them."""
 
     async def read(self, *, limit: int, is_ascending: bool = False, pages: int | None = None) -> None:
-        """Page through what is new. Only an ascending walk may stop half way; then the watermark is where it stopped."""
+        """Page through what is new. Only an ascending walk may stop half way: its watermark is where it stopped."""
         params: Json = {"limit": limit}
         if self.calendar_id is not None:
             params["calendar_id"] = self.calendar_id
@@ -151,7 +151,9 @@ def _apply(told: Told, entry: Json) -> None:
             continue
         is_checked = name in values and name != "attendees" and not told.holes
         if is_checked and values[name] != field_change["from"]:
-            raise Inconsistent(f"{name} was {values[name]!r}, and is said to have been {field_change['from']!r}: {entry}")
+            raise Inconsistent(
+                f"{name} was {values[name]!r}, and is said to have been {field_change['from']!r}: {entry}"
+            )
         values[name] = field_change["to"]
 
 

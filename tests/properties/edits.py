@@ -5,11 +5,13 @@ nothing to do it with.
 """
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 from sandbox.model import Attendee, Conference, Event, EventDraft, Moment, OriginalStart, Person
 from sandbox.world import World
+
+_T = TypeVar("_T")
 
 LINKS = (
     Conference("meet", "https://meet.google.com/abc-defg-hij"),
@@ -59,7 +61,7 @@ class Editor:
     def add(self, calendar_id: str, hours: float, length: float, kind: int) -> str:
         """A single event: plain, of whole days, a meeting, with a link, or with something else of its own."""
         account = self._world.calendar(calendar_id).owner
-        details: dict[str, Any] = [
+        kinds: list[dict[str, Any]] = [
             {},
             {},
             {"attendees": (Attendee(account), Attendee(GUEST, "Guest")), "organizer": CHIEF},
@@ -67,8 +69,9 @@ class Editor:
             {"status": "tentative", "location": "Room 1"},
             {"visibility": "private", "description": "Not for everybody"},
             {"transparency": "transparent"},
-        ][kind % 7]
-        start, end = self.times(hours, length, is_all_day=kind % 7 == 1)
+        ]
+        details = kinds[kind % len(kinds)]
+        start, end = self.times(hours, length, is_all_day=kind % len(kinds) == 1)
         draft = EventDraft(title=self._title("Event"), start=start, end=end, **details)
         return self._world.create_event(calendar_id, draft).id
 
@@ -174,11 +177,7 @@ class Editor:
         now = self.now()
         shown = self._world.instances(series.calendar_id, now - timedelta(days=2), now + timedelta(days=35))
         found = [one.original_start for one in shown if one.series_id == series.id and one.original_start is not None]
-        return sorted(found, key=_day_or_instant)
-
-
-def _day_or_instant(original: OriginalStart) -> str:
-    return original.isoformat() if isinstance(original, date) else str(original)
+        return sorted(found, key=str)
 
 
 def answered(guests: tuple[Attendee, ...], turn: int) -> tuple[Attendee, ...]:
@@ -193,6 +192,6 @@ def answered(guests: tuple[Attendee, ...], turn: int) -> tuple[Attendee, ...]:
     return (*guests[:chosen], changed, *guests[chosen + 1 :])
 
 
-def pick(things: Sequence[Any], number: int) -> Any:
+def pick(things: Sequence[_T], number: int) -> _T | None:
     """One of them; None where there is none."""
     return things[number % len(things)] if things else None

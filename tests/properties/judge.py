@@ -10,8 +10,8 @@ from tests.properties.stage import Run, Stage, Watch
 
 Json = dict[str, Any]
 
-OLDEST_WINDOW = timedelta(days=1, hours=1)
-"""A window rolls once a day."""
+OLDEST_START = timedelta(days=2, minutes=10)
+"""A window begins a day before its anchor, and rolls once a day."""
 
 
 class Judge:
@@ -41,7 +41,7 @@ class Judge:
         """a. The API shows the world inside the window, field by field."""
         stage, calendar = self._stage, watch.connected
         window = await stage.actor.window(calendar)
-        if (age := stage.now() - window[0]) > OLDEST_WINDOW + timedelta(days=1):
+        if (age := stage.now() - window[0]) > OLDEST_START:
             raise AssertionError(f"[window] {calendar.remote_id} is kept in sync from {age} ago only")
         world = stage.sandbox.world
         cells = world.instances(calendar.remote_id, *window)
@@ -54,6 +54,8 @@ class Judge:
         }
         if len(found) != sum(1 for row in listed if row["platform_uuid"] in found):
             raise AssertionError(f"[equal] one event, several rows in {calendar.remote_id}")
+        if late := [row["name"] for row in listed if _instant(row["start_time"]) >= window[1]]:
+            raise AssertionError(f"[window] {calendar.remote_id} shows what lies behind its window: {late}")
         if found != wanted:
             raise AssertionError(f"[equal] {calendar.remote_id}\n{_difference(found, wanted)}")
 
@@ -124,7 +126,11 @@ class Judge:
                 is_made = entry["change"] == "created"
                 seqs = (0 if is_made else seen.get(key, 0), max(run.last for run in runs))
                 windows = [run.window for run in runs if run.window is not None]
-                if windows and not any(chronicle.was(remote_id, row, w, seqs, there=is_made) for w in windows):
+                is_true = any(chronicle.was(remote_id, row, w, seqs, there=is_made) for w in windows)
+                if not is_made:  # what has merely become old is not announced
+                    ever = (0, seqs[1])
+                    is_true = is_true and any(chronicle.was(remote_id, row, w, ever, there=True) for w in windows)
+                if windows and not is_true:
                     raise AssertionError(f"[invented] {entry['change']} {row['platform_uuid']} ({row['name']}): {seqs}")
             if entry["change"] != "deleted":
                 seen[key] = first

@@ -31,10 +31,7 @@ HOURS = st.one_of(
     st.sampled_from([-24.25, -24, -23.75, 719.75, 720, 720.25, -75, 900]),
 )
 LENGTHS = st.sampled_from([1, 0.5, 26, 0, 200])
-SPANS = st.sampled_from(
-    [timedelta(minutes=1), timedelta(minutes=7), timedelta(hours=1), timedelta(hours=8), timedelta(hours=20)]
-    + [timedelta(days=1), timedelta(days=3)]
-)
+SPANS = st.sampled_from([timedelta(minutes=m) for m in (1, 7, 60, 8 * 60, 20 * 60, 24 * 60, 72 * 60)])
 STARTS = st.sampled_from([timedelta(), timedelta(days=110)])
 """Now, or with the clocks about to change."""
 ROLES: tuple[Role | None, ...] = ("writer", "freeBusyReader", "reader", None)
@@ -56,7 +53,7 @@ class Convergence(RuleBasedStateMachine):
 
     def play(self, line: str, work: Coroutine[Any, Any, object]) -> None:
         """Let one step happen; what goes wrong carries the journal."""
-        type(self).steps += 1
+        Convergence.steps += 1
         if self.stage is not None:
             self.stage.journal.append(line)
         try:
@@ -84,7 +81,7 @@ class Convergence(RuleBasedStateMachine):
     @initialize(platform=st.sampled_from(["google", "microsoft"]), start=STARTS, is_shared=st.booleans())
     def begin(self, platform: Platform, start: timedelta, is_shared: bool) -> None:
         """Connect two calendars of one person, and perhaps one that somebody shared with them."""
-        type(self).examples += 1
+        Convergence.examples += 1
         self.stage = Stage(self.ground, platform)
         self.play(f"begin at {platform} in {start}", self.stage.open(start=start, is_shared=is_shared))
         self.editor = Editor(self.stage.sandbox.world)
@@ -235,7 +232,7 @@ class Convergence(RuleBasedStateMachine):
 
     @rule(calendar=CALENDARS, which=NUMBERS, kind=NUMBERS, is_late=st.booleans())
     def edit_during_a_run(self, calendar: int, which: int, kind: int, is_late: bool) -> None:
-        """A run stands still with its pages read; the calendar changes; perhaps its lease ends and another overtakes."""
+        """A run stands still with its pages read; the calendar changes; perhaps another run overtakes it."""
         remote = self.remote(calendar)
 
         def edit() -> None:

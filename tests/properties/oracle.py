@@ -53,10 +53,10 @@ def expected(cell: Instance, world: World, account: Account, role: Role) -> Json
     hidden = _hidden_name(cell, role, is_google=is_google)
     is_hidden = hidden is not None
     link = cell.conference
-    is_link_shown = link is not None and not link.pending and not is_hidden and (is_google or link.kind == "teams")
+    url = link.url if link is not None and not link.pending and not is_hidden else None
     return {
         "name": (hidden or None) if is_hidden else (cell.title or None),
-        "description": None if is_hidden else cell.description,
+        "description": None if is_hidden else _description(cell, url, is_google=is_google),
         "location": None if is_hidden else cell.location,
         "status": _status(cell, is_google=is_google),
         "visibility": _visibility(cell, is_google=is_google, is_hidden=is_hidden),
@@ -68,9 +68,16 @@ def expected(cell: Instance, world: World, account: Account, role: Role) -> Json
         "end_date": cell.end.isoformat() if cell.is_all_day else None,
         "series_id": cell.series_id,
         "own_response_status": None if is_hidden else _own_answer(cell, world, is_google=is_google),
-        "meeting_url": link.url if link is not None and is_link_shown else None,
+        "meeting_url": url,
         "answers": {} if is_hidden else {one.email: _ANSWERS[one.response] for one in cell.attendees},
     }
+
+
+def _description(cell: Instance, url: str | None, *, is_google: bool) -> str | None:
+    """Outlook has a field for links to Teams alone; others stand at the end of the text."""
+    if is_google or url is None or (cell.conference is not None and cell.conference.kind == "teams"):
+        return cell.description
+    return f"{cell.description}\n{url}" if cell.description else url
 
 
 def _hidden_name(cell: Instance, role: Role, *, is_google: bool) -> str | None:

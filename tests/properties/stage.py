@@ -92,6 +92,7 @@ class Stage:
         self.journal: list[str] = []
         self.workers: list[Worker] = []
         self._made = 0
+        self._refusals = 0
         self._begun: dict[tuple[str, UUID], Run] = {}
         self._stack = AsyncExitStack()
         self.settings: Settings
@@ -308,7 +309,8 @@ class Stage:
         for _ in range(12):
             async with self.rt.db.reading() as tx:
                 seconds = await tx.scalar(
-                    "SELECT extract(epoch FROM max(next_attempt_at) - app_now()) FROM deliveries WHERE state = 'pending'"
+                    "SELECT extract(epoch FROM max(next_attempt_at) - app_now()) FROM deliveries"
+                    " WHERE state = 'pending'"
                 )
             if seconds is None:
                 return
@@ -334,9 +336,10 @@ class Stage:
         for kind, where, params in trouble.faults:
             self.sandbox.faults.add(kind, where[self.platform], times=times, after=after, **params)
         self.has_deferral = self.has_deferral or trouble.is_deferral
+        self._refusals += times if trouble.may_disconnect else 0
         for watch in self.watches:
             watch.is_lied_to = watch.is_lied_to or trouble.is_lie
-            watch.may_disconnect = watch.may_disconnect or trouble.may_disconnect
+            watch.may_disconnect = watch.may_disconnect or self._refusals > 1
 
     async def push_mode(self, mode: Mode, copies: int) -> None:
         """How notifications travel from now on. What was held stays held."""
@@ -394,7 +397,9 @@ class Stage:
 
     async def hold_row(self, watch: Watch, read: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Keep a calendar's apply waiting, while the others' runs commit and somebody reads."""
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
         key = watch.connected.key
         async with self.rt.db.transaction() as tx:
             await tx.row("SELECT id FROM calendars WHERE id = :id FOR NO KEY UPDATE", {"id": key})

@@ -32,9 +32,7 @@ class Killed(BaseException):
     """The process is gone. No `except Exception` sees it."""
 
 
-def make_task(
-    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
-) -> "asyncio.Task[Any]":
+def make_task(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> "asyncio.Task[Any]":
     """A loop's task factory that knows which worker a task belongs to: the one that started it."""
     task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **options)
     context = options.get("context")
@@ -78,9 +76,7 @@ class Worker:
     async def open(self, settings: Settings, transport: httpx.AsyncBaseTransport) -> None:
         """Start it."""
         cable = _Cable(self, transport)
-        self.rt = await self._stack.enter_async_context(
-            open_runtime(settings, application=self.name, transport=cable)
-        )
+        self.rt = await self._stack.enter_async_context(open_runtime(settings, application=self.name, transport=cable))
         self._stack.enter_context(self.rt.db.watched(lambda _: self.step()))
         event.listen(self.rt.db.engine.sync_engine, "commit", lambda _: self.step())
 

@@ -1,0 +1,111 @@
+"""`make properties`: the long run, on both cores, for a time; prints what failed, and how to see it again.
+
+    python -m tests.properties [--minutes 30] [--seed N] [--examples 1000] [--processes 2]
+
+A process that is given `--child` plays examples itself. It ends when time and examples are both used up, or at the
+first failure, which Hypothesis has then reduced.
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import time
+import traceback
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.errors import HypothesisException
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.properties.ground import Ground
+from tests.properties.machine import Convergence
+from tests.properties.services import services, silence
+
+BATCH = 25
+STEPS = 30
+
+
+def main() -> int:
+    """The exit status: 0 where nothing failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.properties")
+    parser.add_argument("--minutes", type=float, default=float(os.environ.get("PROPERTIES_MINUTES", "30")))
+    parser.add_argument("--seed", type=int, default=int(os.environ.get("PROPERTIES_SEED", random.randrange(10**6))))
+    parser.add_argument("--examples", type=int, default=1_000, help="at least so many, however long it takes")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--no-shrinking", action="store_true")
+    parser.add_argument("--child", action="store_true")
+    given = parser.parse_args()
+    silence()
+    if given.child:
+        return play(given)
+    with services():
+        return spread(given)
+
+
+def spread(given: argparse.Namespace) -> int:
+    """Let each process play with a seed of its own, and add up."""
+    children = []
+    for number in range(given.processes):
+        arguments = ["--child", "--seed", str(given.seed + number), "--minutes", str(given.minutes)]
+        arguments += ["--examples", str(-(-given.examples // given.processes))]
+        arguments += ["--no-shrinking"] if given.no_shrinking else []
+        environment = {**os.environ, "PYTEST_XDIST_WORKER": f"gw{number}"}
+        command = [sys.executable, "-m", "tests.properties", *arguments]
+        children.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    totals = [0, 0, 0]
+    for child in children:
+        text, _ = child.communicate()
+        *report, last = text.rstrip("\n").split("\n")
+        say("\n".join(report)) if report else None
+        numbers = [int(word) for word in last.split() if word.isdigit()]
+        totals = [total + number for total, number in zip(totals, numbers or [0, 0, 1], strict=False)]
+    examples, steps, failures = totals
+    say(f"properties: {examples} examples, {steps} steps, seed {given.seed}, {failures} failures")
+    return 1 if failures else 0
+
+
+def play(given: argparse.Namespace) -> int:
+    """Batch after batch, each with a seed that follows from the first."""
+    Convergence.ground = Ground()
+    until = time.monotonic() + given.minutes * 60
+    failures = number = 0
+    while not failures and (time.monotonic() < until or Convergence.examples < given.examples):
+        batch_seed = given.seed * 1_000_003 + number
+        number += 1
+        failures += not batch(batch_seed, is_shrinking=not given.no_shrinking)
+    Convergence.ground.close()
+    say(f"{Convergence.examples} examples {Convergence.steps} steps {failures} failures")
+    return 1 if failures else 0
+
+
+def batch(number: int, *, is_shrinking: bool, examples: int = BATCH) -> bool:
+    """Some examples from one seed; whether all held."""
+    phases = [Phase.generate, *([Phase.shrink] if is_shrinking else [])]
+    chosen = settings(
+        max_examples=examples,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        phases=phases,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+        report_multiple_bugs=False,
+    )
+    try:
+        run_state_machine_as_test(seed(number)(type("Example", (Convergence,), {})), settings=chosen)
+    except (Exception, HypothesisException, BaseExceptionGroup):  # noqa: BLE001 - whatever it is, it is a finding
+        say(traceback.format_exc())
+        say(f"seed of the batch: {number}")
+        return False
+    return True
+
+
+def say(line: str) -> None:
+    """Print at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
