@@ -23,7 +23,7 @@ from tests.properties.machine import Convergence
 from tests.properties.services import services, silence
 
 BATCH = 25
-STEPS = 30
+STEPS = 14
 
 
 def main() -> int:

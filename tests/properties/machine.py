@@ -6,6 +6,7 @@ steps, not in each of its races.
 """
 
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, ClassVar
@@ -16,12 +17,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from app.providers.base import Platform
 from sandbox.model import Role
 from tests.properties import trouble
-from tests.properties.customer import Reader
 from tests.properties.edits import Editor
 from tests.properties.ground import Ground
 from tests.properties.judge import Judge
 from tests.properties.stage import Stage, Watch
 
+PLATFORMS: st.SearchStrategy[Platform] = st.sampled_from(("google", "microsoft"))
 NUMBERS = st.integers(0, 63)
 CALENDARS = st.integers(0, 2)
 WORKERS = st.integers(0, 1)
@@ -35,6 +36,57 @@ SPANS = st.sampled_from([timedelta(minutes=m) for m in (1, 7, 60, 8 * 60, 20 * 6
 STARTS = st.sampled_from([timedelta(), timedelta(days=110)])
 """Now, or with the clocks about to change."""
 ROLES: tuple[Role | None, ...] = ("writer", "freeBusyReader", "reader", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One edit: what, where, and numbers that say the rest."""
+
+    kind: str
+    calendar: int
+    which: int
+    number: int
+    hours: float
+    length: float
+
+
+KINDS = ("add", "series", "change", "change", "retime", "delete", "restore", "move", "occurrence", "there and back")
+EDITS = st.builds(
+    Edit,
+    kind=st.sampled_from(KINDS),
+    calendar=CALENDARS,
+    which=NUMBERS,
+    number=NUMBERS,
+    hours=HOURS,
+    length=LENGTHS,
+)
+STOCK = (
+    ("add", 0, 0, 0, 24, 1),
+    ("series", 0, 0, 1, 230, 1),
+    ("add", 1, 0, 2, 48, 1),
+    ("add", 0, 0, 1, 72, 26),
+    ("series", 1, 0, 2, 190, 1),
+    ("add", 0, 0, 5, -20, 1),
+    ("add", 2, 0, 3, 30, 1),
+)
+THEN = st.sampled_from(
+    [
+        "settle",
+        "settle",
+        "settle",
+        "crash",
+        "crash",
+        "both",
+        "edit during a run",
+        "overtaken run",
+        "stray job",
+        "slow transaction",
+        "read meanwhile",
+        "work",
+        "nothing",
+    ]
+)
+"""What the service does next."""
 
 
 class Convergence(RuleBasedStateMachine):
@@ -78,14 +130,20 @@ class Convergence(RuleBasedStateMachine):
         """Its id at the provider."""
         return self.watch(number).connected.remote_id
 
-    @initialize(platform=st.sampled_from(["google", "microsoft"]), start=STARTS, is_shared=st.booleans())
-    def begin(self, platform: Platform, start: timedelta, is_shared: bool) -> None:
+    @initialize(
+        platform=st.sampled_from(["google", "microsoft"]),
+        start=STARTS,
+        is_shared=st.booleans(),
+        stock=st.integers(0, 7),
+    )
+    def begin(self, platform: Platform, start: timedelta, is_shared: bool, stock: int) -> None:
         """Connect two calendars of one person, and perhaps one that somebody shared with them."""
         Convergence.examples += 1
         self.stage = Stage(self.ground, platform)
         self.play(f"begin at {platform} in {start}", self.stage.open(start=start, is_shared=is_shared))
         self.editor = Editor(self.stage.sandbox.world)
         self.judge = Judge(self.stage)
+        self.play("stock", self._edit([Edit(*one) for one in STOCK[:stock]]))
 
     def teardown(self) -> None:
         """The end of every example: what was lost is repaired by time, and everything is judged."""
@@ -97,70 +155,103 @@ class Convergence(RuleBasedStateMachine):
         finally:
             self.ground.run(self.stage.close())
 
-    # --- users ---
+    # --- what happens ---
 
-    def _changing(self, line: str, calendar: int, make: Any) -> None:
-        """An edit happens inside the loop: providers send their notifications from there."""
+    @rule(edits=st.lists(EDITS, min_size=1, max_size=4), then=THEN, calendar=CALENDARS, worker=WORKERS, fuse=FUSES)
+    def edit(self, edits: list[Edit], then: str, calendar: int, worker: int, fuse: int) -> None:
+        """Users edit their calendars; then the service has a turn, or not yet."""
+        self.play("edit", self._edit(edits))
+        self.play(f"  then {then}", self._turn(then, calendar, worker, fuse))
 
-        async def edit() -> None:
-            self.at.journal[-1] += f" [{self.remote(calendar)[:12]}] {make()}"
+    @rule(edits=st.lists(EDITS, min_size=1, max_size=2), calendar=CALENDARS, number=FUSES, is_late=st.booleans())
+    def edit_and_settle(self, edits: list[Edit], calendar: int, number: int, is_late: bool) -> None:
+        """The service's ordinary life, with an edit in the middle of a run now and then."""
+        self.play("edit", self._edit(edits))
+        if number % 2:
+            then = "overtaken run" if is_late else "edit during a run"
+            self.play(f"  then {then}", self._turn(then, calendar, 1, number))
+        else:
+            self.play("  then settle", self._settle())
 
-        self.play(line, edit())
+    async def _edit(self, edits: list[Edit]) -> None:
+        for one in edits:
+            self.at.journal.append(f"  {self.remote(one.calendar)[:12]} {one.kind}: {self._make(one)}")
 
-    @rule(calendar=CALENDARS, hours=HOURS, length=LENGTHS, kind=NUMBERS)
-    def add(self, calendar: int, hours: float, length: float, kind: int) -> None:
-        """A single event."""
-        self._changing("add", calendar, lambda: self.editor.add(self.remote(calendar), hours, length, kind))
+    def _make(self, one: Edit) -> str:
+        editor, remote = self.editor, self.remote(one.calendar)
+        if one.kind == "add" or not editor.events(remote):
+            return editor.add(remote, one.hours, one.length, one.number)
+        if one.kind == "series":
+            return editor.add_series(remote, one.hours % 500 - 200, one.number)
+        if one.kind == "change":
+            return editor.change(remote, one.which, one.number)
+        if one.kind == "there and back":
+            return editor.there_and_back(remote, one.which)
+        if one.kind == "retime":
+            is_all_day = one.number % 4 == 1
+            return editor.retime(remote, one.which, one.hours, one.length, is_all_day=is_all_day)
+        if one.kind == "delete":
+            return editor.delete(remote, one.which)
+        if one.kind == "restore":
+            return editor.restore(remote, one.which)
+        if one.kind == "move":
+            return editor.move(remote, one.which, self.remote(one.number))
+        return editor.occurrence(remote, one.which, one.number // 5, one.number, one.hours)
 
-    @rule(calendar=CALENDARS, hours=st.integers(-200, 300), kind=NUMBERS)
-    def add_series(self, calendar: int, hours: int, kind: int) -> None:
-        """A series."""
-        self._changing("series", calendar, lambda: self.editor.add_series(self.remote(calendar), hours, kind))
+    @rule(then=THEN, calendar=CALENDARS, worker=WORKERS, fuse=FUSES)
+    def turn(self, then: str, calendar: int, worker: int, fuse: int) -> None:
+        """The service has a turn."""
+        self.play(then, self._turn(then, calendar, worker, fuse))
 
-    @rule(calendar=CALENDARS, which=NUMBERS, kind=NUMBERS)
-    def change(self, calendar: int, which: int, kind: int) -> None:
-        """Anything but its times."""
-        self._changing("change", calendar, lambda: self.editor.change(self.remote(calendar), which, kind))
+    async def _turn(self, then: str, calendar: int, worker: int, fuse: int) -> None:
+        at, watch = self.at, self.watch(calendar)
+        if then == "settle":
+            await self._settle()
+        elif then == "work":
+            await at.let_work(worker)
+        elif then == "crash":
+            at.journal[-1] += f" after {fuse} steps"
+            await at.let_work(worker, fuse=fuse)
+        elif then == "both":
+            await at.at_once(at.let_work(0), at.let_work(1, fuse=fuse if fuse % 2 else None))
+        elif then == "stray job":
+            await at.at_once(at.let_work(0), at.let_do(1, partial(at.stray, 1, watch.connected.key)))
+        elif then == "slow transaction":
+            await self._slow(watch, fuse % 5 + 1)
+        elif then == "read meanwhile":
+            await self._read(fuse % len(at.readers), limit=fuse % 7 + 1, is_ascending=fuse % 2 > 0, pages=fuse % 3 + 1)
+        elif then in {"edit during a run", "overtaken run"}:
+            await at.hold_run(watch, partial(self._during, calendar, fuse), is_late=then == "overtaken run")
+            if worker:
+                await self._settle()
 
-    @rule(calendar=CALENDARS, which=NUMBERS)
-    def there_and_back(self, calendar: int, which: int) -> None:
-        """Changed and changed back."""
-        self._changing("there and back", calendar, lambda: self.editor.there_and_back(self.remote(calendar), which))
+    def _during(self, calendar: int, number: int) -> None:
+        kind = ("change", "delete", "add", "retime")[number % 4]
+        one = Edit(kind, calendar, which=number, number=number * 7, hours=24, length=1)
+        self.at.journal.append(f"  meanwhile {kind}: {self._make(one)}")
 
-    @rule(calendar=CALENDARS, which=NUMBERS, hours=HOURS, length=LENGTHS, is_all_day=st.booleans())
-    def retime(self, calendar: int, which: int, hours: float, length: float, is_all_day: bool) -> None:
-        """Another time, inside the window or not."""
-        make = partial(self.editor.retime, self.remote(calendar), which, hours, length, is_all_day=is_all_day)
-        self._changing("retime", calendar, make)
+    async def _slow(self, watch: Watch, limit: int) -> None:
+        reader = self.at.readers[-1]
+        await self.at.hold_row(watch, lambda: reader.read(limit=limit))
+        self.judge.read(reader)
 
-    @rule(calendar=CALENDARS, which=NUMBERS)
-    def delete(self, calendar: int, which: int) -> None:
-        """An event, or a series."""
-        self._changing("delete", calendar, lambda: self.editor.delete(self.remote(calendar), which))
+    async def _read(self, which: int, *, limit: int, is_ascending: bool, pages: int) -> None:
+        reader = self.at.readers[which]
+        read = reader.read(limit=limit, is_ascending=is_ascending, pages=pages)
+        await self.at.at_once(read, self.at.let_work(0))
+        self.judge.read(reader)
 
-    @rule(calendar=CALENDARS, which=NUMBERS)
-    def restore(self, calendar: int, which: int) -> None:
-        """Back from the trash."""
-        self._changing("restore", calendar, lambda: self.editor.restore(self.remote(calendar), which))
+    async def _settle(self) -> None:
+        await self.at.quiesce()
+        judged = await self.judge.settled()
+        self.at.journal.append(f"  judged {len(judged)} calendars")
 
-    @rule(calendar=CALENDARS, which=NUMBERS, to=CALENDARS)
-    def move(self, calendar: int, which: int, to: int) -> None:
-        """To another calendar."""
-        self._changing("move", calendar, lambda: self.editor.move(self.remote(calendar), which, self.remote(to)))
-
-    @rule(calendar=CALENDARS, which=NUMBERS, place=NUMBERS, kind=NUMBERS, hours=HOURS)
-    def occurrence(self, calendar: int, which: int, place: int, kind: int, hours: float) -> None:
-        """One occurrence of a series."""
-        make = partial(self.editor.occurrence, self.remote(calendar), which, place, kind, hours)
-        self._changing("occurrence", calendar, make)
-
-    @rule(role=st.sampled_from(ROLES))
-    def share(self, role: Role | None) -> None:
-        """The owner of a shared calendar changes the person's access to it, or ends it."""
-        if len(self.at.watches) > 2:
-            self.play(f"share as {role}", self.at.share(self.at.watches[2], role))
-
-    # --- providers ---
+    @rule(span=SPANS, is_settled=st.booleans())
+    def pass_time(self, span: timedelta, is_settled: bool) -> None:
+        """A minute, or some days; perhaps all that has become due is done then."""
+        self.play(f"{span} pass", self.at.pass_time(span))
+        if is_settled:
+            self.play("  then settle", self._settle())
 
     @rule(number=NUMBERS, times=st.integers(1, 3), after=st.integers(0, 2))
     def trouble(self, number: int, times: int, after: int) -> None:
@@ -168,136 +259,34 @@ class Convergence(RuleBasedStateMachine):
         found = trouble.of(self.at.platform, number)
         self.play(f"trouble: {found.name} ({times} times after {after})", self.at.trouble(found, times, after))
 
-    @rule(calendar=CALENDARS)
-    def expire(self, calendar: int) -> None:
-        """The provider forgets its cursors."""
-
-        async def expire() -> None:
-            self.at.sandbox.world.expire_sync_tokens(self.remote(calendar))
-
-        self.play("expire", expire())
-
-    @rule(mode=st.sampled_from(["deliver", "deliver", "hold", "drop"]), copies=st.integers(1, 3))
-    def pushes(self, mode: Any, copies: int) -> None:
-        """Notifications come, come twice, late, or never."""
+    @rule(mode=st.sampled_from(["deliver", "hold", "drop", "release", "reverse"]), copies=st.integers(1, 3))
+    def pushes(self, mode: str, copies: int) -> None:
+        """Notifications come, come twice, late, in another order, or never."""
         self.play(f"pushes: {mode} {copies}", self.at.push_mode(mode, copies))
 
-    @rule(reverse=st.booleans())
-    def release(self, reverse: bool) -> None:
-        """What was held back arrives, perhaps in the wrong order."""
+    @rule(kind=st.sampled_from(["expire", "expire", "share", "revoke", "reconnect"]), number=NUMBERS)
+    def access(self, kind: str, number: int) -> None:
+        """Cursors are forgotten; a role in a shared calendar changes, or ends; our access ends, or is granted again."""
+        if kind == "share" and len(self.at.watches) > 2:
+            role = ROLES[number % len(ROLES)]
+            self.play(f"share as {role}", self.at.share(self.at.watches[2], role))
+        elif kind == "revoke":
+            self.play("revoke", self.at.revoke())
+        elif kind == "reconnect":
+            self.play("reconnect", self.at.reconnect())
+        else:
+            self.play("expire", self.at.expire(self.watch(number)))
 
-        async def release() -> None:
-            self.at.sandbox.push.release(reverse=reverse)
-
-        self.play("release", release())
-
-    @rule()
-    def revoke(self) -> None:
-        """The person ends our access."""
-        self.play("revoke", self.at.revoke())
-
-    @rule()
-    def reconnect(self) -> None:
-        """And grants it again: the customer hands us a new token."""
-        self.play("reconnect", self.at.reconnect())
-
-    # --- the service ---
-
-    @rule(span=SPANS)
-    def pass_time(self, span: timedelta) -> None:
-        """A minute, or some days."""
-        self.play(f"{span} pass", self.at.pass_time(span))
-
-    @rule(worker=WORKERS)
-    def work(self, worker: int) -> None:
-        """One pass of one worker."""
-        self.play(f"worker {worker}", self.at.let_work(worker))
-
-    @rule(worker=WORKERS, fuse=FUSES)
-    def crash(self, worker: int, fuse: int) -> None:
-        """A pass that ends with `kill -9` somewhere."""
-        self.play(f"worker {worker} dies after {fuse} steps", self.at.let_work(worker, fuse=fuse))
-
-    @rule(fuse=st.one_of(st.none(), FUSES))
-    def both(self, fuse: int | None) -> None:
-        """Both workers at once, one of which may die."""
-        at = self.at
-        self.play(f"both, {fuse}", at.at_once(at.let_work(0), at.let_work(1, fuse=fuse)))
-
-    @rule(calendar=CALENDARS)
-    def stray_job(self, calendar: int) -> None:
-        """A job that nobody asked for, at the same time as the right one."""
-        at, key = self.at, self.watch(calendar).connected.key
-        self.play("stray job", at.at_once(at.let_work(0), at.let_do(1, partial(at.stray, 1, key))))
-
-    @rule(calendar=CALENDARS, which=NUMBERS, kind=NUMBERS, is_late=st.booleans())
-    def edit_during_a_run(self, calendar: int, which: int, kind: int, is_late: bool) -> None:
-        """A run stands still with its pages read; the calendar changes; perhaps another run overtakes it."""
-        remote = self.remote(calendar)
-
-        def edit() -> None:
-            if kind % 2:
-                self.editor.change(remote, which, kind)
-            elif kind % 4:
-                self.editor.delete(remote, which)
-            else:
-                self.editor.add(remote, 24, 1, kind)
-
-        self.play(f"edit during a run, late: {is_late}", self.at.hold_run(self.watch(calendar), edit, is_late=is_late))
-
-    @rule(calendar=CALENDARS, limit=st.integers(1, 5))
-    def slow_transaction(self, calendar: int, limit: int) -> None:
-        """One calendar's apply waits for a lock, while another's commits and the customer reads."""
-        self.play("slow transaction", self._slow(self.watch(calendar), limit))
-
-    async def _slow(self, watch: Watch, limit: int) -> None:
-        reader = self.at.readers[-1]
-        await self.at.hold_row(watch, lambda: reader.read(limit=limit))
-        self.judge.read(reader)
-
-    @rule(calendar=CALENDARS, is_full=st.booleans())
-    def ask(self, calendar: int, is_full: bool) -> None:
-        """The customer asks for a sync."""
-        path = f"/calendars/{self.watch(calendar).connected.id}/sync"
-        body = {"full": True} if is_full else {}
-        self.play(f"ask, full: {is_full}", self.at.actor.call("POST", path, json=body, expect=202))
-
-    @rule()
-    def wipe_redis(self) -> None:
-        """FLUSHDB."""
-        self.play("redis is wiped", self.at.wipe_redis())
-
-    @rule()
-    def settle(self) -> None:
-        """Everything due is done: whatever nothing hinders is right already."""
-        self.play("settle", self._settle())
-
-    async def _settle(self) -> None:
-        await self.at.quiesce()
-        judged = await self.judge.settled()
-        self.at.journal.append(f"  judged {len(judged)} calendars")
-
-    # --- the customer ---
-
-    @rule(status=st.sampled_from([500, 503, 429, 404]), times=st.integers(1, 3))
-    def refuse(self, status: int, times: int) -> None:
-        """The customer's receiver is out of order for some requests."""
-
-        async def refuse() -> None:
-            self.at.sink.hook().statuses = [*([status] * times), 204]
-
-        self.play(f"the receiver answers {status}", refuse())
-
-    @rule(which=NUMBERS, limit=st.integers(1, 7), is_ascending=st.booleans(), pages=st.integers(1, 3))
-    def read(self, which: int, limit: int, is_ascending: bool, pages: int) -> None:
-        """A reader goes on, while a worker works."""
-        reader = self.at.readers[which % len(self.at.readers)]
-        read = reader.read(limit=limit, is_ascending=is_ascending, pages=pages)
-        self.play(f"reader {which % len(self.at.readers)}", self._read(reader, read))
-
-    async def _read(self, reader: Reader, read: Coroutine[Any, Any, None]) -> None:
-        await self.at.at_once(read, self.at.let_work(0))
-        self.judge.read(reader)
+    @rule(kind=st.sampled_from(["refuse", "ask", "ask for all", "redis"]), number=NUMBERS)
+    def outside(self, kind: str, number: int) -> None:
+        """The customer's receiver is out of order for a while; the customer asks for a sync; Redis is wiped."""
+        if kind == "refuse":
+            status = (500, 503, 429, 404)[number % 4]
+            self.play(f"the receiver answers {status}", self.at.refuse(status, times=1 + number % 3))
+        elif kind == "redis":
+            self.play("redis is wiped", self.at.wipe_redis())
+        else:
+            self.play(kind, self.at.ask(self.watch(number), is_full=kind == "ask for all"))
 
     # --- the end ---
 
@@ -310,8 +299,6 @@ class Convergence(RuleBasedStateMachine):
         await self.at.drain()
         for watch in self.at.watches:
             watch.unheard, watch.is_lied_to = -1, False
-        await self.judge.end()
-        for watch in self.at.watches:
-            self.editor.add(watch.connected.remote_id, 48, 1, 0)
+            self.editor.add(watch.connected.remote_id, 48, 1, 0)  # pushes still work, for everybody
         await self._settle()
         await self.judge.end()

@@ -24,7 +24,6 @@ from app.runtime import Runtime, open_runtime
 from app.settings import Settings
 from sandbox import Sandbox
 from sandbox.model import Account, Change, Role
-from sandbox.push import Mode
 from tests.harness import Actor, Connected, LateTransport, new_project
 from tests.properties.customer import Reader
 from tests.properties.ground import Ground
@@ -341,9 +340,27 @@ class Stage:
             watch.is_lied_to = watch.is_lied_to or trouble.is_lie
             watch.may_disconnect = watch.may_disconnect or self._refusals > 1
 
-    async def push_mode(self, mode: Mode, copies: int) -> None:
-        """How notifications travel from now on. What was held stays held."""
-        self.sandbox.push.mode, self.sandbox.push.copies = mode, copies
+    async def push_mode(self, mode: str, copies: int) -> None:
+        """How notifications travel from now on; what was held stays held until it is released, in either order."""
+        push = self.sandbox.push
+        push.copies = copies
+        if mode in {"release", "reverse"}:
+            push.release(reverse=mode == "reverse")
+        else:
+            push.mode = "hold" if mode == "hold" else "drop" if mode == "drop" else "deliver"
+
+    async def expire(self, watch: Watch) -> None:
+        """The provider forgets its cursors."""
+        self.sandbox.world.expire_sync_tokens(watch.connected.remote_id)
+
+    async def refuse(self, status: int, *, times: int) -> None:
+        """The receiver answers so, some times."""
+        self.sink.hook().statuses = [*([status] * times), 204]
+
+    async def ask(self, watch: Watch, *, is_full: bool) -> None:
+        """The customer asks for a sync."""
+        body = {"full": True} if is_full else {}
+        await self.actor.call("POST", f"/calendars/{watch.connected.id}/sync", json=body, expect=202)
 
     async def revoke(self) -> None:
         """Every grant of the person ends."""
@@ -379,7 +396,7 @@ class Stage:
     async def hold_run(self, watch: Watch, edit: Callable[[], None], *, is_late: bool) -> None:
         """Stop a run when its pages are read, let something happen, perhaps another run too, and let it go on."""
         calendar, operation = watch.connected, CHANGES[self.platform]
-        await self.actor.call("POST", f"/calendars/{calendar.id}/sync", json={}, expect=202)
+        await self.ask(watch, is_full=False)
         gate = self.sandbox.faults.gate(operation)
         run = asyncio.create_task(self.let_do(0, partial(self.stray, 0, calendar.key)))
         reached = asyncio.create_task(gate.reached())

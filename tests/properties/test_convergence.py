@@ -14,7 +14,7 @@ from tests.properties.machine import Convergence
 
 SHORT = settings(
     max_examples=12,
-    stateful_step_count=25,
+    stateful_step_count=14,
     deadline=None,
     database=None,
     derandomize=True,

@@ -20,7 +20,7 @@ from app.runtime import Runtime, open_runtime
 from app.settings import Settings
 from app.webhooks.delivery import deliver_due
 from workers.jobs import run_sync
-from workers.sweeps import finish_deletions, keep_channels
+from workers.sweeps import keep_channels
 
 _owner: ContextVar["Worker | None"] = ContextVar("owner", default=None)
 
@@ -116,7 +116,7 @@ class Worker:
         due = await scheduling.due_calendars(self.rt, most=100)
         for calendar_id in due:
             await self.sync(calendar_id)
-        done = len(due) + await keep_channels(self.rt) + await finish_deletions(self.rt)
+        done = len(due) + await keep_channels(self.rt)
         return done + await deliver_due(self.rt)
 
     async def sync(self, calendar_id: UUID) -> str:
