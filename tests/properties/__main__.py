@@ -22,7 +22,6 @@ from tests.properties.ground import Ground
 from tests.properties.machine import Convergence
 from tests.properties.services import services, silence
 
-BATCH = 25
 STEPS = 14
 
 
@@ -33,6 +32,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(os.environ.get("PROPERTIES_SEED", random.randrange(10**6))))
     parser.add_argument("--examples", type=int, default=1_000, help="at least so many, however long it takes")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=25, help="examples that share a seed")
     parser.add_argument("--no-shrinking", action="store_true")
     parser.add_argument("--child", action="store_true")
     given = parser.parse_args()
@@ -73,13 +73,13 @@ def play(given: argparse.Namespace) -> int:
     while not failures and (time.monotonic() < until or Convergence.examples < given.examples):
         batch_seed = given.seed * 1_000_003 + number
         number += 1
-        failures += not batch(batch_seed, is_shrinking=not given.no_shrinking)
+        failures += not batch(batch_seed, is_shrinking=not given.no_shrinking, examples=given.batch)
     Convergence.ground.close()
     say(f"{Convergence.examples} examples {Convergence.steps} steps {failures} failures")
     return 1 if failures else 0
 
 
-def batch(number: int, *, is_shrinking: bool, examples: int = BATCH) -> bool:
+def batch(number: int, *, is_shrinking: bool, examples: int) -> bool:
     """Some examples from one seed; whether all held."""
     phases = [Phase.generate, *([Phase.shrink] if is_shrinking else [])]
     chosen = settings(

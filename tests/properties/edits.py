@@ -135,6 +135,14 @@ class Editor:
         self._world.delete_event(calendar_id, event.id)
         return str(event.title)
 
+    def delete_first(self, calendar_id: str) -> str:
+        """The one that began first: it may have become too old to be kept in sync."""
+        events = sorted(self.events(calendar_id), key=lambda event: str(event.start))
+        if not events:
+            return "nothing"
+        self._world.delete_event(calendar_id, events[0].id)
+        return f"the first, {events[0].title}"
+
     def restore(self, calendar_id: str, which: int) -> str:
         """One that was deleted, but not moved away."""
         newest = [versions[-1] for versions in self._world.versions[calendar_id].values()]

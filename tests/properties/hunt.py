@@ -2,7 +2,7 @@
 
     python -m tests.properties.hunt [--seconds 240] [--processes 2] [name …]
 
-Exits non-zero where one survives its time.
+Exits non-zero where one survives its time. The same examples on the unchanged service have to hold: the first line.
 """
 
 import argparse
@@ -25,6 +25,9 @@ from tests.properties.services import services, silence
 _COPIED = ("app", "workers", "sandbox", "tests", "migrations")
 
 
+UNCHANGED = Mutant("(unchanged)", "nothing", ())
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """How a hunt ended. `by` is what noticed the fault; empty where nothing did."""
@@ -44,7 +47,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*")
     given = parser.parse_args()
     silence()
-    chosen = [mutant for mutant in MUTANTS if not given.names or mutant.name in given.names]
+    chosen = [UNCHANGED, *(mutant for mutant in MUTANTS if not given.names or mutant.name in given.names)]
     places: SimpleQueue[int] = SimpleQueue()
     for place in range(given.processes):
         places.put(place)
@@ -53,16 +56,16 @@ def main() -> int:
         hunts = [pool.submit(hunt, mutant, places, seconds=given.seconds, seed=given.seed) for mutant in chosen]
         for one in hunts:
             found = one.result()
-            survivors += not found.by
+            survivors += bool(found.by) is (found.mutant is UNCHANGED)
             sys.stdout.write(line(found) + "\n")
             sys.stdout.flush()
-    sys.stdout.write(f"mutants: {len(chosen)} planted, {survivors} not noticed\n")
+    sys.stdout.write(f"mutants: {len(chosen) - 1} planted, {survivors} not judged as they should be\n")
     return survivors
 
 
 def line(found: Found) -> str:
     """One row of the table."""
-    outcome = found.by or "NOT NOTICED"
+    outcome = found.by or ("holds" if found.mutant is UNCHANGED else "NOT NOTICED")
     return f"{found.mutant.name:36} {found.examples:4} examples {found.seconds:5.0f} s  {outcome}"
 
 
@@ -72,7 +75,17 @@ def hunt(mutant: Mutant, places: "SimpleQueue[int]", *, seconds: float, seed: in
     home = Path(tempfile.mkdtemp(prefix="punctual-mutant-"))
     try:
         plant(mutant, home)
-        command = [sys.executable, "-m", "tests.properties", "--child", "--no-shrinking", "--examples", "1"]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.properties",
+            "--child",
+            "--no-shrinking",
+            "--examples",
+            "1",
+            "--batch",
+            "10",
+        ]
         command += ["--minutes", str(seconds / 60), "--seed", str(seed)]
         environment = {**os.environ, "PYTHONPATH": str(home), "PYTEST_XDIST_WORKER": f"gw{place}"}
         began = time.monotonic()

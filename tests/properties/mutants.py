@@ -105,12 +105,11 @@ MUTANTS = (
         "fetched = Round({}, window, is_full=True,",
     ),
     _one(
-        "no-new-window-after-410",
+        "window-rolls-too-rarely",
         "the window rolls once a day",
         ENGINE,
-        "code=exc.code)\n    return identity, await read(None, window_from(claim.now))",
-        "code=exc.code)\n            return identity, await read(None, claim.window)\n"
-        "    return identity, await read(None, window_from(claim.now))",
+        "anchor_due_at=next_anchor(claim.calendar_id, row.now) if",
+        "anchor_due_at=next_anchor(claim.calendar_id, row.now) + timedelta(days=1) if",
     ),
     _one(
         "tombstone-of-what-is-outside",
