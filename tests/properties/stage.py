@@ -130,7 +130,9 @@ class Stage:
         remote = [None, world.add_calendar(account, "Other", "Europe/Berlin").id]
         if is_shared:
             colleague = self.actor.new_account()
-            remote.append(world.add_calendar(colleague, "Shared", "America/New_York").id)
+            # Outlook's days begin where the event was made, Google's where the calendar is: only there it can be elsewhere.
+            zone = "America/New_York" if self.platform == "google" else "Europe/Berlin"
+            remote.append(world.add_calendar(colleague, "Shared", zone).id)
             world.share(remote[-1] or "", account.email, "writer")
         for remote_id in remote:
             body = {} if remote_id is None else {"platform_uuid": remote_id}
