@@ -130,7 +130,7 @@ class Stage:
         remote = [None, world.add_calendar(account, "Other", "Europe/Berlin").id]
         if is_shared:
             colleague = self.actor.new_account()
-            # Outlook's days begin where the event was made, Google's where the calendar is: only there it can be elsewhere.
+            # Days begin where the event was made (Outlook), or where the calendar is (Google): the latter can differ.
             zone = "America/New_York" if self.platform == "google" else "Europe/Berlin"
             remote.append(world.add_calendar(colleague, "Shared", zone).id)
             world.share(remote[-1] or "", account.email, "writer")
