@@ -62,3 +62,28 @@ async def test_hazard_82_huge_calendar(actor: Actor) -> None:
     feed = await actor.events(calendar, is_deleted=None, after_seq=0, exclude="raw")
     assert [event["change_seq"] for event in feed] == list(range(1, inside + 1))
     assert {entry["change"] for entry in actor.entries()} == {"created"}
+
+
+@pytest.mark.slow  # fifty thousand entries cross the wire
+async def test_hazard_82_too_huge_calendar(actor: Actor) -> None:
+    """More than can be held in memory is not taken at all: the calendar says so, and keeps what it has."""
+    await actor.subscribe()
+    calendar = await actor.connected()
+    actor.add_event(calendar, "Known")
+    await actor.quiesce()
+    actor.sandbox.push.mode = "drop"
+    hourly = [actor.add_event(calendar, f"Hourly {n}", hours=-30, recurrence=("RRULE:FREQ=HOURLY",)) for n in range(70)]
+    await actor.call("POST", f"/calendars/{calendar.id}/sync", json={"full": True}, expect=202)
+    assert await run_sync(actor.rt, calendar.key) == "failed"
+    shown = await actor.calendar(calendar)
+    assert (shown["state"], shown["health"]["status"]) == ("connected", "degraded")
+    assert shown["health"]["reason"] == "too_large"
+    assert [event["name"] for event in await actor.events(calendar)] == ["Known"]
+
+    for event in hourly:
+        actor.sandbox.world.delete_event(calendar.remote_id, event.id)
+    actor.advance(timedelta(minutes=20))
+    await actor.quiesce()
+    await actor.assert_equal(calendar)
+    assert [entry["change"] for entry in actor.entries()] == ["created"]
+    assert (await actor.calendar(calendar))["health"]["status"] == "healthy"

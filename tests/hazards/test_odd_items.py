@@ -181,11 +181,12 @@ ABSURD = {"google": {"dateTime": "0001-01-01T00:00:00Z"}, "microsoft": {"dateTim
 async def test_hazard_81_poisonous_event(actor: Actor, poison: str) -> None:
     """One that was there and one that is new are parked; the round commits, nothing counts as deleted, the good one
     comes. Once readable again the new one is told; a deletion is one, readable or not."""
-    spoilt: dict[str, Any] = {
+    poisons: dict[str, dict[str, Any]] = {
         "absurd date": {"raw_extra": {"start": ABSURD[actor.platform] | {"timeZone": "UTC"}}},
         "no end": {"raw_omit": ("end",)},
         "wrong type": {"raw_extra": {"attendees": "everybody"}},
-    }[poison]
+    }
+    spoilt = poisons[poison]
     await actor.subscribe()
     calendar = await actor.connected()
     known = actor.add_event(calendar, "Known")

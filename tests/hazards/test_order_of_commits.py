@@ -159,9 +159,9 @@ async def test_hazard_67_same_stamp_over_two_pages(actor: Actor) -> None:
         listed = await actor.events(calendar, limit=2, ordering=ordering)
         assert len({event["updated_at"] for event in listed}) == 1
         assert sorted(event["name"] for event in listed) == [f"Event {number}" for number in range(7)]
-    stamp = listed[0]["updated_at"]
-    again = await actor.events(calendar, limit=2, ordering="updated_at", updated_after=stamp)
-    assert len({event["id"] for event in again}) == len(again) == 7
+        stamp = listed[0]["updated_at"]
+        again = await actor.events(calendar, limit=2, ordering=ordering, updated_after=stamp)
+        assert len({event["id"] for event in again}) == len(again) == 7
 
 
 async def test_hazard_68_message_and_commit_are_one(actor: Actor, second: Runtime) -> None:
