@@ -36,6 +36,15 @@ DATABASE_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceErro
 """What a statement may raise, whichever door it went through; a timeout is an OSError."""
 
 
+def is_away(exc: BaseException) -> bool:
+    """Whether a statement failed because the server could not be reached, or was going away: no fault of ours."""
+    if isinstance(exc, DBAPIError):
+        return exc.connection_invalidated or (exc.orig is not None and is_away(exc.orig.__cause__ or exc.orig))
+    if isinstance(exc, asyncpg.PostgresError):
+        return (exc.sqlstate or "").startswith(("08", "57P"))
+    return isinstance(exc, asyncpg.InterfaceError | OSError)
+
+
 def in_transaction() -> bool:
     """Whether the current task holds a database transaction open."""
     return _open.get() > 0

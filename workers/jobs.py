@@ -4,6 +4,7 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 from uuid import UUID
 
+from app.db import is_away
 from app.runtime import Runtime
 from app.sync import channels, cleanup, engine
 from app.telemetry import log
@@ -36,6 +37,9 @@ async def guarded(work: Awaitable[_T], *, job: str, **ids: object) -> _T | None:
     """A job's outer edge: a fault in one is logged, and no other suffers. None where it failed."""
     try:
         return await work
-    except Exception:  # noqa: BLE001 - a job's outer edge
+    except Exception as exc:  # noqa: BLE001 - a job's outer edge
+        if is_away(exc):
+            log.warning("job.database_away", job=job, error=type(exc).__name__)
+            return None
         log.exception("job.crashed", job=job, **{name: str(value) for name, value in ids.items()})
         return None

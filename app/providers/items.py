@@ -1,7 +1,8 @@
 """What every provider's mapping does with an item before it reads a field of it: keep it, bound it, or park it.
 
-Guarantees that nothing which PostgreSQL cannot store or index gets past (NUL, lone surrogates, endless identifiers),
-and that one odd item is parked under a stable id with its reason instead of costing the others.
+Guarantees that nothing which PostgreSQL cannot store or index gets past (NUL and lone surrogates are taken out of
+texts, endless identifiers refused), and that one odd item is parked under a stable id with its reason instead of
+costing the others.
 """
 
 import hashlib
@@ -87,6 +88,33 @@ def _dump_odd(item: object) -> tuple[str | None, str | None]:
     if flaw is None and _NUL.search(data):
         flaw = "nul_character"
     return text if len(data) <= RAW_LIMIT else None, flaw
+
+
+_CLEANABLE = {"nul_character", "lone_surrogate"}
+
+
+def read(item: object) -> tuple[object, str | None, str | None]:
+    """The item with texts that PostgreSQL can hold, its JSON (None over RAW_LIMIT), and why it cannot be read.
+
+    A NUL is dropped, a lone surrogate becomes U+FFFD: who typed or pasted it saw neither.
+    """
+    raw, flaw = dump(item)
+    if flaw not in _CLEANABLE:
+        return item, raw, flaw
+    clean = _cleaned(item)
+    return clean, *dump(clean)
+
+
+def _cleaned(value: object) -> object:
+    if isinstance(value, str):
+        return (
+            value
+            if is_storable(value)
+            else value.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        )
+    if isinstance(value, dict):
+        return {_cleaned(key): _cleaned(inner) for key, inner in value.items()}
+    return [_cleaned(inner) for inner in value] if isinstance(value, list) else value
 
 
 def park(event_id: str | None, reason: str, raw: str | None) -> Parked:

@@ -76,7 +76,7 @@ async def test_hazard_82_too_huge_calendar(actor: Actor) -> None:
     await actor.call("POST", f"/calendars/{calendar.id}/sync", json={"full": True}, expect=202)
     assert await run_sync(actor.rt, calendar.key) == "failed"
     shown = await actor.calendar(calendar)
-    assert (shown["state"], shown["health"]["status"]) == ("connected", "degraded")
+    assert (shown["state"], shown["health"]["status"]) == ("connected", "failing")
     assert shown["health"]["reason"] == "too_large"
     assert [event["name"] for event in await actor.events(calendar)] == ["Known"]
 

@@ -44,19 +44,19 @@ MUTANTS = (
         "request-dropped-while-a-run-is-on",
         "4: a request that comes during a run causes another",
         SCHEDULING,
-        "   SET requested_seq = s.requested_seq + 1,\n       full_requested_seq",
+        "   SET requested_seq = s.requested_seq + 1,\n       asked_seq",
         "   SET requested_seq = s.requested_seq + CASE WHEN s.lease_until > clock_timestamp() THEN 0 ELSE 1 END,\n"
-        "       full_requested_seq",
+        "       asked_seq",
     ),
     _one(
         "cursor-before-the-changes",
         "1: change, message and cursor commit together",
         ENGINE,
-        "    async with rt.db.transaction() as tx:\n        outcome = await _apply(",
+        "    try:\n        async with rt.db.transaction() as tx:\n            outcome = await _apply(",
         "    async with rt.db.transaction() as tx:\n"
         '        await tx.execute("UPDATE sync_state SET cursor = :c WHERE calendar_id = :i AND fence = :f",\n'
         '                         {"c": fetched.cursor, "i": claim.calendar_id, "f": claim.fence})\n'
-        "    async with rt.db.transaction() as tx:\n        outcome = await _apply(",
+        "    try:\n        async with rt.db.transaction() as tx:\n            outcome = await _apply(",
     ),
     Mutant(
         "fence-not-compared",

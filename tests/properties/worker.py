@@ -18,6 +18,7 @@ from sqlalchemy import event
 from app import scheduling
 from app.runtime import Runtime, open_runtime
 from app.settings import Settings
+from app.sync.health import tell_due
 from app.webhooks.delivery import deliver_due
 from workers.jobs import run_sync
 from workers.sweeps import keep_channels
@@ -116,7 +117,7 @@ class Worker:
         due = await scheduling.due_calendars(self.rt, most=100)
         for calendar_id in due:
             await self.sync(calendar_id)
-        done = len(due) + await keep_channels(self.rt)
+        done = len(due) + await keep_channels(self.rt) + await tell_due(self.rt)
         return done + await deliver_due(self.rt)
 
     async def sync(self, calendar_id: UUID) -> str:

@@ -24,7 +24,7 @@ from app.providers.base import (
     Tombstone,
 )
 from app.providers.google.times import Moment, moment
-from app.providers.items import Unreadable, dump, identifier, is_storable, is_too_long, park, text
+from app.providers.items import Unreadable, dump, identifier, is_storable, is_too_long, park, read, text
 from app.providers.zones import known_zone
 
 _STATUSES: Final[Mapping[str, EventStatus]] = {"confirmed": "confirmed", "tentative": "tentative"}
@@ -69,11 +69,13 @@ def map_page(page: object, *, time_zone: str | None) -> Page:
 
 def map_item(item: object, *, time_zone: str | None) -> Item:
     """One entry of `items`. `time_zone` is the calendar's known zone: where dates begin and end (None: UTC)."""
-    raw, flaw = dump(item)
+    if isinstance(item, dict) and isinstance(key := item.get("id"), str) and not is_storable(key):
+        return park(None, "id_invalid", dump(item)[0])
+    item, raw, flaw = read(item)
     if not isinstance(item, dict):
         return park(None, "not_an_object", raw)
     event_id = item.get("id")
-    if not isinstance(event_id, str) or not event_id or not is_storable(event_id) or is_too_long(event_id):
+    if not isinstance(event_id, str) or not event_id or is_too_long(event_id):
         return park(None, "id_missing" if event_id is None else "id_invalid", raw)
     if item.get("status") == "cancelled":
         # The rest may be missing, and no longer counts (guide "Synchronize resources efficiently").

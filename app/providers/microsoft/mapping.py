@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from app.meetings import UNKNOWN, find
 from app.providers.base import Attendee, Item, Person, RemoteEvent, ResponseStatus, Tombstone
-from app.providers.items import Unreadable, dump, identifier, is_storable, is_too_long, park, text
+from app.providers.items import Unreadable, dump, identifier, is_storable, is_too_long, park, read, text
 from app.providers.microsoft import times
 from app.providers.microsoft.text import to_text
 from app.providers.zones import midnight
@@ -59,11 +59,13 @@ def kind_of(item: object) -> str | None:
 
 def map_item(item: object, *, time_zone: str | None, owner: str | None) -> Item:
     """One event of a listing, or an entry of a delta round. `owner` is the account's address, in lower case."""
-    raw, flaw = dump(item)
+    if isinstance(item, dict) and isinstance(key := item.get("id"), str) and not is_storable(key):
+        return park(None, "id_invalid", dump(item)[0])
+    item, raw, flaw = read(item)
     if not isinstance(item, dict):
         return park(None, "not_an_object", raw)
     event_id = item.get("id")
-    if not isinstance(event_id, str) or not event_id or not is_storable(event_id) or is_too_long(event_id):
+    if not isinstance(event_id, str) or not event_id or is_too_long(event_id):
         return park(None, "id_missing" if event_id is None else "id_invalid", raw)
     if "@removed" in item:
         return Tombstone(event_id)
