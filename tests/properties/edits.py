@@ -51,6 +51,11 @@ class Editor:
         """What is there."""
         return [versions[-1] for versions in self._world.versions[calendar_id].values() if versions[-1].is_live]
 
+    def newest(self, calendar_id: str) -> int:
+        """The place of the event that was edited last."""
+        events = self.events(calendar_id)
+        return max(range(len(events)), key=lambda place: events[place].seq, default=0)
+
     def times(self, hours: float, length: float, *, is_all_day: bool) -> tuple[Moment, Moment]:
         """Start and end; of whole days, at least one."""
         start = self.now() + timedelta(hours=hours)

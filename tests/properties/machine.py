@@ -51,7 +51,19 @@ class Edit:
     length: float
 
 
-KINDS = ("add", "series", "change", "change", "retime", "delete", "restore", "move", "occurrence", "there and back")
+KINDS = (
+    "add",
+    "series",
+    "change",
+    "change",
+    "retime",
+    "delete",
+    "delete the first",
+    "restore",
+    "move",
+    "occurrence",
+    "there and back",
+)
 EDITS = st.builds(
     Edit,
     kind=st.sampled_from(KINDS),
@@ -62,12 +74,12 @@ EDITS = st.builds(
     length=LENGTHS,
 )
 STOCK = (
+    ("add", 0, 0, 5, -20, 1),
     ("add", 0, 0, 0, 24, 1),
     ("series", 0, 0, 1, 230, 1),
     ("add", 1, 0, 2, 48, 1),
     ("add", 0, 0, 1, 72, 26),
     ("series", 1, 0, 2, 190, 1),
-    ("add", 0, 0, 5, -20, 1),
     ("add", 2, 0, 3, 30, 1),
 )
 THEN = st.sampled_from(
@@ -194,7 +206,9 @@ class Convergence(RuleBasedStateMachine):
             is_all_day = one.number % 4 == 1
             return editor.retime(remote, one.which, one.hours, one.length, is_all_day=is_all_day)
         if one.kind == "delete":
-            return editor.delete_first(remote) if one.number % 3 == 1 else editor.delete(remote, one.which)
+            return editor.delete(remote, one.which)
+        if one.kind == "delete the first":
+            return editor.delete_first(remote)
         if one.kind == "restore":
             return editor.restore(remote, one.which)
         if one.kind == "move":
@@ -224,14 +238,20 @@ class Convergence(RuleBasedStateMachine):
         elif then == "read meanwhile":
             await self._read(fuse % len(at.readers), limit=fuse % 7 + 1, is_ascending=fuse % 2 > 0, pages=fuse % 3 + 1)
         elif then in {"edit during a run", "overtaken run"}:
+            self._again("change", calendar, 0)
+            await at.sandbox.push.idle()
             await at.hold_run(watch, partial(self._during, calendar, fuse), is_late=then == "overtaken run")
             if worker:
                 await self._settle()
 
     def _during(self, calendar: int, number: int) -> None:
-        kind = ("change", "delete", "add", "retime")[number % 4]
-        one = Edit(kind, calendar, which=number, number=number * 7, hours=24, length=1)
-        self.at.journal.append(f"  meanwhile {kind}: {self._make(one)}")
+        self._again(("change", "delete", "add", "retime")[number % 4], calendar, number // 4 * 9)
+
+    def _again(self, kind: str, calendar: int, number: int) -> None:
+        """An edit of what was edited last: what the run has read of it is old then."""
+        newest = self.editor.newest(self.remote(calendar))
+        one = Edit(kind, calendar, which=newest, number=number, hours=24, length=1)
+        self.at.journal.append(f"  again {kind}: {self._make(one)}")
 
     async def _slow(self, watch: Watch, limit: int) -> None:
         reader = self.at.readers[-1]

@@ -13,7 +13,7 @@ from tests.properties.ground import Ground
 from tests.properties.machine import Convergence
 
 SHORT = settings(
-    max_examples=12,
+    max_examples=8,
     stateful_step_count=14,
     deadline=None,
     database=None,
@@ -32,6 +32,6 @@ def _ground() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_ground")
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_everything_converges() -> None:
     run_state_machine_as_test(Convergence, settings=SHORT)
