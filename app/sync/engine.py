@@ -14,7 +14,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -33,56 +33,22 @@ from app.errors import (
 )
 from app.grants import GrantTokens, access_for
 from app.ids import new_id
-from app.providers.base import Access, Account, ChangePage, Item, Provider, RemoteCalendar, Tombstone, Window
+from app.providers.base import (
+    Access,
+    Account,
+    Provider,
+    RemoteCalendar,
+    Window,
+)
 from app.runtime import Runtime
 from app.scheduling import Claim
 from app.sync import changes, channels, guard, health, incidents, store
 from app.sync.changes import Change
+from app.sync.rounds import Round, window_from
 from app.sync.settle import settle, settle_crash
 from app.telemetry import AUDIT_FOUND, CHANGES, PARKED, RUN_SECONDS, RUNS, SYNC_LAG, log
 from app.webhooks import payloads
 from app.webhooks.outbox import NewMessage, publish
-
-WINDOW_BEFORE = timedelta(days=1)
-WINDOW_AFTER = timedelta(days=30)
-MAX_ITEMS = 50_000
-"""A window with more entries makes the calendar failing: too_large."""
-
-
-@dataclass(slots=True)
-class Round:
-    """All pages of one fetch. Of an id that comes twice the last one counts."""
-
-    items: dict[str, Item]
-    window: Window
-    is_full: bool
-    """Whether absence counts: the whole window was listed."""
-    is_anchored: bool
-    """Whether the window is a new one. A delta that does not tell everything lists the old one."""
-    is_told: bool = False
-    """Whether the provider had anything to say since the cursor."""
-    removed: set[str] = field(default_factory=set)
-    """Events and series that a delta said were gone."""
-    cursor: str | None = None
-    name: str | None = None
-    time_zone: str | None = None
-
-    def add(self, page: ChangePage) -> None:
-        """Take one page in. RoundTooLarge."""
-        self.is_told = self.is_told or (not self.is_anchored and bool(page.items or page.starts_listing))
-        if page.starts_listing:
-            self.items.clear()
-            self.is_full = True
-            self.removed.update(page.removed)
-        for item in page.items:
-            self.items[item.platform_uuid] = item
-            if isinstance(item, Tombstone):
-                self.removed.add(item.platform_uuid)
-        if len(self.items) > MAX_ITEMS:
-            raise RoundTooLarge(f"more than {MAX_ITEMS} entries")
-        self.cursor = page.cursor or self.cursor
-        self.name = page.calendar_name or self.name
-        self.time_zone = page.time_zone or self.time_zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +116,9 @@ async def _run(rt: Runtime, claim: Claim, tokens: GrantTokens) -> Outcome:
         async with rt.db.transaction() as tx:
             outcome = await _apply(rt, tx, claim, identity, fetched, tokens=tokens)
     except guard.ListingNeeded:
-        named = fetched.removed
+        delta = fetched
         identity, fetched = await _fetch_in_time(rt, replace(claim, is_full_due=True), tokens)
-        fetched.removed |= named
+        fetched.complete(delta)
         async with rt.db.transaction() as tx:
             outcome = await _apply(rt, tx, claim, identity, fetched, tokens=tokens)
     SYNC_LAG.labels(claim.platform).observe(max(0.0, (claim.now - claim.due_at).total_seconds()))
@@ -231,15 +197,6 @@ def _is_same_account(claim: Claim, account: Account) -> bool:
     if claim.account_subject in {None, account.subject, account.email}:
         return True
     return account.subject == account.email and account.email == claim.email
-
-
-def window_from(anchor: datetime) -> Window:
-    """The span kept in sync until the next anchoring, about a day later.
-
-    In whole seconds, like the bounds of a listing: else an event could be inside for the diff and outside for it.
-    """
-    anchor = anchor.replace(microsecond=0)
-    return Window(anchor - WINDOW_BEFORE, anchor + WINDOW_AFTER)
 
 
 def next_anchor(calendar_id: UUID, now: datetime) -> datetime:

@@ -1,5 +1,6 @@
 """Hazards 3 to 6, 8 and 12: what becomes of a series, of one of its occurrences, and of «this and following»."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -82,6 +83,28 @@ async def test_hazard_03_several_cancellations_are_checked_at_once(actor: Actor)
     actor.sandbox.world.delete_event(calendar.remote_id, series_id)
     await actor.quiesce()
     await assert_gone_once(actor, calendar, occurrences)
+
+
+@BOTH
+async def test_hazard_09_occurrence_left_in_a_round_that_is_listed(actor: Actor) -> None:
+    """A listing shows neither who was cancelled nor who moved out of the window; the round before it did."""
+    calendar, series_id, occurrences = await weekly(actor)
+    actor.sandbox.push.mode = "hold"
+    for occurrence in occurrences[1:3]:
+        actor.sandbox.world.cancel_instance(calendar.remote_id, series_id, original(occurrence))
+    start = actor.now() + timedelta(days=90)
+    actor.sandbox.world.update_instance(
+        calendar.remote_id, series_id, original(occurrences[3]), start=start, end=start + timedelta(hours=1)
+    )
+    actor.sandbox.push.release()
+    actor.sandbox.push.mode = "deliver"
+    await actor.quiesce()
+    told = {entry["id"]: (entry["change"], entry["kinds"]) for entry in actor.entries()[6:]}
+    assert told == {
+        occurrences[1]["id"]: ("deleted", []),
+        occurrences[2]["id"]: ("deleted", []),
+        occurrences[3]["id"]: ("deleted", ["left_window"]),
+    }
 
 
 @OUTLOOK
