@@ -134,7 +134,8 @@ UPDATE sync_state
        lag_step = {_LAG_STEP},
        poll_due_at = CASE
            WHEN :is_empty AND NOT :is_pushed AND lag_step > 0 AND poll_due_at > app_now() THEN poll_due_at
-           ELSE app_now() + make_interval(secs => CASE {_LAG_STEP} WHEN 1 THEN 8 WHEN 2 THEN 60 ELSE {_REGULAR} END)
+           ELSE app_now() + make_interval(secs => least(
+               {_REGULAR}, CASE {_LAG_STEP} WHEN 1 THEN 8.0 WHEN 2 THEN 60.0 ELSE 'Infinity' END))
            END
  WHERE calendar_id = :id AND fence = :fence AND cursor_version = :cursor_version
 RETURNING requested_seq > synced_seq AS is_again,

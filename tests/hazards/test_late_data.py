@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from app import scheduling
 from tests.harness import BOTH, Actor, Connected
 
@@ -109,6 +111,16 @@ async def poll_in(actor: Actor, calendar: Connected) -> float:
     query = "SELECT extract(epoch FROM poll_due_at - app_now()) FROM sync_state WHERE calendar_id = :id"
     async with actor.rt.db.reading() as tx:
         return float(await tx.scalar(query, {"id": calendar.key}))
+
+
+@BOTH
+@pytest.mark.parametrize("overrides", [{"audit_interval_seconds": 20, "poll_interval_seconds": 20}])
+async def test_hazard_34_the_chain_postpones_nothing(actor: Actor) -> None:
+    calendar = await actor.connected()
+    await empty_push(actor)
+    await pass_time(actor, timedelta(seconds=9))
+    assert await steps(actor, calendar) == 2
+    assert await poll_in(actor, calendar) <= 25  # the next look is due as always, give or take a quarter
 
 
 @BOTH
