@@ -100,6 +100,7 @@ THEN = st.sampled_from(
     ]
 )
 """What the service does next."""
+STORIES = ("trouble", "trouble", "a series goes", "the first goes", "a refusing receiver")
 ODDLY = st.sampled_from(["nothing", "crash", "crash", "crash", "both", "edit during a run", "overtaken run"])
 
 
@@ -183,6 +184,37 @@ class Convergence(RuleBasedStateMachine):
         self.play("edit", self._edit(edits))
         self.play(f"  then {then}", self._turn(then, calendar, worker, fuse))
         self.play("  then settle", self._settle())
+
+    @rule(kind=st.sampled_from(STORIES), calendar=CALENDARS, number=NUMBERS, times=st.integers(1, 2))
+    def story(self, kind: str, calendar: int, number: int, times: int) -> None:
+        """What random order rarely brings together: a trouble and what it is about, judged at once."""
+        self.play(f"story: {kind}", self._story(kind, calendar, number, times))
+
+    async def _story(self, kind: str, calendar: int, number: int, times: int) -> None:
+        at, remote = self.at, self.remote(calendar)
+        if kind == "a series goes":
+            self.editor.add_series(remote, 20, number)
+        elif kind == "the first goes":
+            self.editor.add(remote, -20, 1, 0)
+        await at.sandbox.push.idle()
+        await self._settle()
+        if kind == "trouble":
+            await self._trouble(number, times, 0)
+            self._again("change", calendar, times * 9)
+        elif kind == "a series goes":
+            name = "a series deleted by its bare id" if at.platform == "google" else "a series without its master"
+            await at.trouble(next(one for one in trouble.TROUBLES if one.name == name), 1, 0)
+            at.journal.append(f"  {name}: {self.editor.delete(remote, self.editor.newest(remote))}")
+        elif kind == "the first goes":
+            for _ in range(2):
+                await at.pass_time(timedelta(hours=20))
+                await at.quiesce()
+            at.journal.append(f"  deleted: {self.editor.delete_first(remote)}")
+        else:
+            await at.refuse((500, 404)[number % 2], times=times)
+            self._again("change", calendar, number)
+        await at.sandbox.push.idle()
+        await self._settle()
 
     async def _edit(self, edits: list[Edit]) -> None:
         for one in edits:
@@ -280,8 +312,12 @@ class Convergence(RuleBasedStateMachine):
     @rule(number=NUMBERS, times=st.integers(1, 3), after=st.integers(0, 2))
     def trouble(self, number: int, times: int, after: int) -> None:
         """Something goes wrong with one of the next requests, or with several."""
+        self.play("trouble", self._trouble(number, times, after))
+
+    async def _trouble(self, number: int, times: int, after: int) -> None:
         found = trouble.of(self.at.platform, number)
-        self.play(f"trouble: {found.name} ({times} times after {after})", self.at.trouble(found, times, after))
+        self.at.journal.append(f"  {found.name}, {times} times after {after}")
+        await self.at.trouble(found, times, after)
 
     @rule(mode=st.sampled_from(["deliver", "hold", "drop", "release", "reverse"]), copies=st.integers(1, 3))
     def pushes(self, mode: str, copies: int) -> None:
