@@ -100,7 +100,7 @@ THEN = st.sampled_from(
     ]
 )
 """What the service does next."""
-STORIES = ("trouble", "trouble", "a series goes", "the first goes", "a refusing receiver")
+STORIES = ("trouble", "trouble", "a series goes", "the first goes", "a refusing receiver", "out and in")
 ODDLY = st.sampled_from(["nothing", "crash", "crash", "crash", "both", "edit during a run", "overtaken run"])
 
 
@@ -205,6 +205,11 @@ class Convergence(RuleBasedStateMachine):
             name = "a series deleted by its bare id" if at.platform == "google" else "a series without its master"
             await at.trouble(next(one for one in trouble.TROUBLES if one.name == name), 1, 0)
             at.journal.append(f"  {name}: {self.editor.delete(remote, self.editor.newest(remote))}")
+        elif kind == "out and in":
+            self._again("retime", calendar, 0, hours=900 if number % 2 else -75)
+            await at.sandbox.push.idle()
+            await self._settle()
+            self._again("retime", calendar, 0)
         elif kind == "the first goes":
             for _ in range(2):
                 await at.pass_time(timedelta(hours=20))
@@ -266,7 +271,7 @@ class Convergence(RuleBasedStateMachine):
         elif then == "stray job":
             await at.at_once(at.let_work(0), at.let_do(1, partial(at.stray, 1, watch.connected.key)))
         elif then == "slow transaction":
-            await self._slow(watch, fuse % 5 + 1)
+            await self._slow(watch, fuse % 5 + 1, is_late=worker > 0)
         elif then == "read meanwhile":
             await self._read(fuse % len(at.readers), limit=fuse % 7 + 1, is_ascending=fuse % 2 > 0, pages=fuse % 3 + 1)
         elif then in {"edit during a run", "overtaken run"}:
@@ -279,15 +284,18 @@ class Convergence(RuleBasedStateMachine):
     def _during(self, calendar: int, number: int) -> None:
         self._again(("change", "delete", "add", "retime")[number % 4], calendar, number // 4 * 9)
 
-    def _again(self, kind: str, calendar: int, number: int) -> None:
+    def _again(self, kind: str, calendar: int, number: int, *, hours: float = 24) -> None:
         """An edit of what was edited last: what the run has read of it is old then."""
         newest = self.editor.newest(self.remote(calendar))
-        one = Edit(kind, calendar, which=newest, number=number, hours=24, length=1)
+        one = Edit(kind, calendar, which=newest, number=number, hours=hours, length=1)
         self.at.journal.append(f"  again {kind}: {self._make(one)}")
 
-    async def _slow(self, watch: Watch, limit: int) -> None:
+    async def _slow(self, watch: Watch, limit: int, *, is_late: bool) -> None:
         reader = self.at.readers[-1]
-        await self.at.hold_row(watch, lambda: reader.read(limit=limit))
+        for number in range(len(self.at.watches)):
+            self._again("change", number, 0)
+        await self.at.sandbox.push.idle()
+        await self.at.hold_row(watch, lambda: reader.read(limit=limit), is_late=is_late)
         self.judge.read(reader)
 
     async def _read(self, which: int, *, limit: int, is_ascending: bool, pages: int) -> None:

@@ -23,6 +23,7 @@ from app.providers.base import Platform
 from app.runtime import Runtime, open_runtime
 from app.settings import Settings
 from sandbox import Sandbox
+from sandbox.faults import Gate
 from sandbox.model import Account, Change, Role
 from tests.harness import Actor, Connected, LateTransport, new_project
 from tests.properties.customer import Reader
@@ -32,6 +33,9 @@ from tests.properties.trouble import CHANGES, Trouble
 from tests.properties.worker import Worker
 
 ENDLESS = 1 << 60
+LONGEST_RETRY = timedelta(days=2)
+UNUSED = timedelta(days=80)
+"""A grant of Microsoft that nobody used for ninety days is over."""
 
 
 @dataclass(slots=True)
@@ -92,6 +96,7 @@ class Stage:
         self.workers: list[Worker] = []
         self._made = 0
         self._refusals = 0
+        self._passed = timedelta()
         self._begun: dict[tuple[str, UUID], Run] = {}
         self._stack = AsyncExitStack()
         self.settings: Settings
@@ -281,6 +286,9 @@ class Stage:
     async def pass_time(self, delta: timedelta) -> None:
         """Let time pass everywhere, and what is due by the clock be requested."""
         self.actor.advance(delta)
+        self._passed += delta
+        for watch in self.watches:
+            watch.may_disconnect = watch.may_disconnect or self._passed > UNUSED
         for worker in self.workers:
             worker.rt.clock.advance(delta)
         if self.has_deferral:
@@ -315,6 +323,8 @@ class Stage:
                 )
             if seconds is None:
                 return
+            if seconds > LONGEST_RETRY.total_seconds():
+                raise AssertionError(f"[delivery] one is due in {seconds} seconds only")
             await self.pass_time(timedelta(seconds=max(0.0, float(seconds)) + 1))
             await self.quiesce()
         raise AssertionError("[delivery] there is always one that waits")
@@ -395,15 +405,22 @@ class Stage:
         await self.workers[which].sync(calendar_id)
         return 0
 
-    async def hold_run(self, watch: Watch, edit: Callable[[], None], *, is_late: bool) -> None:
-        """Stop a run when its pages are read, let something happen, perhaps another run too, and let it go on."""
-        calendar, operation = watch.connected, CHANGES[self.platform]
+    async def _begin_run(self, watch: Watch) -> "tuple[asyncio.Task[int], Gate]":
+        """A run of the first worker that stands still with its pages read, unless it did not come to that."""
+        operation = CHANGES[self.platform]
         await self.ask(watch, is_full=False)
         gate = self.sandbox.faults.gate(operation)
-        run = asyncio.create_task(self.let_do(0, partial(self.stray, 0, calendar.key)))
+        run = asyncio.create_task(self.let_do(0, partial(self.stray, 0, watch.connected.key)))
         reached = asyncio.create_task(gate.reached())
         await asyncio.wait([run, reached], return_when=asyncio.FIRST_COMPLETED)
         self.sandbox.faults.gates.pop(operation, None)
+        reached.cancel()
+        await asyncio.wait([reached])
+        return run, gate
+
+    async def hold_run(self, watch: Watch, edit: Callable[[], None], *, is_late: bool) -> None:
+        """Stop a run when its pages are read, let something happen, perhaps another run too, and let it go on."""
+        run, gate = await self._begin_run(watch)
         edit()
         await self.sandbox.push.idle()
         if is_late:
@@ -411,23 +428,22 @@ class Stage:
             await self.let_work(1)
         gate.release()
         await run
-        reached.cancel()
-        await asyncio.wait([reached])
 
-    async def hold_row(self, watch: Watch, read: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Keep a calendar's apply waiting, while the others' runs commit and somebody reads."""
+    async def hold_row(self, watch: Watch, read: Callable[[], Coroutine[Any, Any, None]], *, is_late: bool) -> None:
+        """Stop an apply at its first lock or (late) at its last, while the others' runs commit and somebody reads."""
         waiting = (
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
-        key = watch.connected.key
+        first, last = "SELECT 1 FROM calendars WHERE id", "SELECT 1 FROM sync_state WHERE calendar_id"
+        run, gate = await self._begin_run(watch)
         async with self.rt.db.transaction() as tx:
-            await tx.row("SELECT id FROM calendars WHERE id = :id FOR NO KEY UPDATE", {"id": key})
-            run = asyncio.create_task(self.let_do(0, partial(self.stray, 0, key)), context=Context())
+            statement = f"{last if is_late else first} = :id FOR NO KEY UPDATE"
+            await tx.row(statement, {"id": watch.connected.key})
+            gate.release()
             while not run.done() and not await tx.scalar(waiting):
                 await tx.row("SELECT pg_stat_clear_snapshot()")
                 await asyncio.sleep(0.005)
-            others = [one.connected.key for one in self.watches if one is not watch]
-            for other in others:
+            for other in (one.connected.key for one in self.watches if one is not watch):
                 await asyncio.create_task(self.let_do(1, partial(self.stray, 1, other)), context=Context())
             await asyncio.create_task(read(), context=Context())
         await run
