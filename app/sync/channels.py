@@ -10,7 +10,7 @@ serves, so that nothing falls between the listing and the channel.
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from app import scheduling
@@ -159,7 +159,8 @@ async def ensure(rt: Runtime, calendar_id: UUID) -> str:
     """
     if rt.settings.public_url is None:
         return "refused"
-    if await _renew(rt, calendar_id):
+    renewal = await _renew(rt, calendar_id)
+    if renewal == "renewed":
         return "renewed"
     channel_id, token = new_id(), new_channel_token()
     async with rt.db.transaction() as tx:
@@ -187,7 +188,7 @@ async def ensure(rt: Runtime, calendar_id: UUID) -> str:
         await _not_opened(rt, channel_id, calendar_id, exc)
         CHANNELS.labels(holder.platform, "refused").inc()
         return "refused"
-    await _opened(rt, channel_id, key, channel)
+    await _opened(rt, channel_id, key, channel, is_full=renewal == "gone")
     CHANNELS.labels(holder.platform, "opened").inc()
     log.info("channel.opened", calendar=str(calendar_id), channel=str(channel_id))
     return "opened"
@@ -205,14 +206,15 @@ async def _ask(rt: Runtime, holder: _Keyholder, request: ChannelRequest) -> Chan
     return await provider.open_channel(holder.access, holder.remote_calendar_id, request)
 
 
-async def _renew(rt: Runtime, calendar_id: UUID) -> bool:
-    """Give the calendar's channel a longer life where its provider can; False where a new one has to be opened."""
+async def _renew(rt: Runtime, calendar_id: UUID) -> Literal["renewed", "gone", "none"]:
+    """Give the calendar's channel a longer life where its provider can. `renewed` also where that has to be tried
+    again; `gone`: the provider has ended it, who knows when; `none`: there is none to renew."""
     in_place = [platform for platform, provider in rt.providers.items() if provider.renews_in_place]
     async with rt.db.transaction() as tx:
         row = await tx.row(_RENEWABLE, {"calendar": calendar_id, "platforms": in_place})
         holder = await _holder(rt, tx, "WHERE c.id = :id", {"id": calendar_id}) if row is not None else None
     if row is None or holder is None:
-        return False
+        return "none"
     provider = rt.providers[holder.platform]
     try:
         channel = await provider.renew_channel(holder.access, row.resource_id, lives_for=CHANNEL_SECONDS)
@@ -221,20 +223,21 @@ async def _renew(rt: Runtime, calendar_id: UUID) -> bool:
             await tx.execute(_NOT_RENEWED, {"calendar": calendar_id, **_intervals(rt)})
         log.warning("channel.not_renewed", calendar=str(calendar_id), error=type(exc).__name__)
         CHANNELS.labels(holder.platform, "not_renewed").inc()
-        return True
+        return "renewed"
     if channel is None:
         await _closed(rt, row.id)
-        return False
+        return "gone"
     async with rt.db.transaction() as tx:
         params = {"id": row.id, "resource": channel.resource_id, "expires": channel.expires_at}
         await tx.scalar(_GRANTED, params)
     CHANNELS.labels(holder.platform, "renewed").inc()
     log.info("channel.renewed", calendar=str(calendar_id), channel=str(row.id))
-    return True
+    return "renewed"
 
 
-async def _opened(rt: Runtime, channel_id: UUID, key: bytes, channel: Channel) -> None:
-    """Make the new channel current, retire the one it replaces, and look once more at every row it serves."""
+async def _opened(rt: Runtime, channel_id: UUID, key: bytes, channel: Channel, *, is_full: bool) -> None:
+    """Make the new channel current, retire the one it replaces, and look once more at every row it serves: at the whole
+    window (`is_full`) where the old one had been ended behind our back."""
     async with rt.db.transaction() as tx:
         params = {"id": channel_id, "resource": channel.resource_id, "expires": channel.expires_at}
         state = await tx.scalar(_GRANTED, params)
@@ -248,7 +251,7 @@ async def _opened(rt: Runtime, channel_id: UUID, key: bytes, channel: Channel) -
         )
         ids = [row.id for row in served]
         was_watched = any(row.was_live for row in retired)  # then nothing can have been missed: no hurry
-        await scheduling.request_syncs(rt, tx, ids, is_backstop=was_watched)
+        await scheduling.request_syncs(rt, tx, ids, is_full=is_full, is_backstop=was_watched)
         await tx.execute(
             "UPDATE sync_state SET watch_failure_count = 0 WHERE calendar_id = ANY(:ids) AND watch_failure_count > 0",
             {"ids": ids},

@@ -135,6 +135,7 @@ async def test_hazard_40_subscription_gone_at_its_renewal(actor: Actor) -> None:
     gate.release()
     await running
     await made_anew_then_caught_up(actor, calendar, asked=asked)
+    assert "graph.calendarView" in [seen.operation for seen in actor.sandbox.requests.seen[asked:]]  # the whole window
     assert old.id not in {channel.id for channel in actor.live()}
 
 
