@@ -100,7 +100,15 @@ THEN = st.sampled_from(
     ]
 )
 """What the service does next."""
-STORIES = ("trouble", "trouble", "a series goes", "the first goes", "a refusing receiver", "out and in")
+STORIES = (
+    "trouble",
+    "trouble",
+    "a series goes",
+    "the first goes",
+    "a refusing receiver",
+    "out and in",
+    "a reader stops half way",
+)
 ODDLY = st.sampled_from(["nothing", "crash", "crash", "crash", "both", "edit during a run", "overtaken run"])
 
 
@@ -192,7 +200,7 @@ class Convergence(RuleBasedStateMachine):
 
     async def _story(self, kind: str, calendar: int, number: int, times: int) -> None:
         at, remote = self.at, self.remote(calendar)
-        if kind == "a series goes":
+        if kind in {"a series goes", "a reader stops half way"}:
             self.editor.add_series(remote, 20, number)
         elif kind == "the first goes":
             self.editor.add(remote, -20, 1, 0)
@@ -205,6 +213,9 @@ class Convergence(RuleBasedStateMachine):
             name = "a series deleted by its bare id" if at.platform == "google" else "a series without its master"
             await at.trouble(next(one for one in trouble.TROUBLES if one.name == name), 1, 0)
             at.journal.append(f"  {name}: {self.editor.delete(remote, self.editor.newest(remote))}")
+        elif kind == "a reader stops half way":
+            for reader in (number % len(at.readers), len(at.readers) - 1):
+                await self._read(reader, limit=times + 1, is_ascending=True, pages=1 + number % 2)
         elif kind == "out and in":
             self._again("retime", calendar, 0, hours=900 if number % 2 else -75)
             await at.sandbox.push.idle()

@@ -206,11 +206,11 @@ MUTANTS = (
         "    SET next_attempt_at = (SELECT app_now()) + make_interval(secs => :lease) + interval '100 years',",
     ),
     _one(
-        "stamp-of-the-transaction's-start",
+        "watermark-is-exclusive",
         "8: a reader never misses a row",
-        STORE,
-        "SELECT greatest(clock_timestamp(), CAST(:last AS timestamptz) + interval '1 microsecond')",
-        "SELECT coalesce(transaction_timestamp(), CAST(:last AS timestamptz))",
+        "app/api/queries.py",
+        '"updated_after": "e.updated_at >= :updated_after"',
+        '"updated_after": "e.updated_at > :updated_after"',
     ),
     _one(
         "no-horizon",
