@@ -55,7 +55,6 @@ TROUBLES = (
     Trouble("not found", (("not_found", CHANGES, {}),), may_disconnect=True),
     _one("an edit between pages", "edit_between_pages"),
     _one("an edit while the window is listed", "edit_between_pages", LISTING),
-    Trouble("an odd title", (("surrogate", CHANGES, {}),), is_lie=True),
     Trouble("a deleted series half told", (("partial_cancellation", CHANGES, {"count": 2}),), "google", is_lie=True),
     Trouble("a series deleted by its bare id", (("bare_tombstone", CHANGES, {}),), "google"),
     Trouble("endless pages", (("endless_pages", CHANGES, {}),), "microsoft"),
