@@ -70,6 +70,7 @@ oauth_apps = Table(
     Column("client_id", Text, nullable=False),
     # An incident: the provider refuses the app itself. Told once, over with the first success.
     Column("failing_since", _Time),
+    Column("failing_told_at", _Time),
     Column("failing_code", Text),
     Column("failing_detail", Text),
     Column("created_at", _Time, nullable=False, server_default=_now),
@@ -147,7 +148,8 @@ sync_state = Table(
     "sync_state",
     metadata,
     Column("calendar_id", ForeignKey("calendars.id", ondelete="CASCADE"), primary_key=True),
-    Column("oauth_app_id", Uuid, nullable=False),  # the calendar's: due rows are shared out between apps
+    # The calendar's: due rows are shared out between apps.
+    Column("oauth_app_id", Uuid, nullable=False, server_default=text("'00000000-0000-0000-0000-000000000000'")),
     Column("requested_seq", BigInteger, nullable=False, server_default=_zero),
     Column("asked_seq", BigInteger, nullable=False, server_default=_zero),  # last request that was not the clock's
     Column("pushed_seq", BigInteger, nullable=False, server_default=_zero),  # last request that was a push

@@ -80,6 +80,9 @@ SELECT extract(epoch FROM greatest(due_at, not_before) - app_now())
    AND (lease_until IS NULL OR lease_until < clock_timestamp())
 """
 
+BACKSTOP_SECONDS = 900
+"""For so long what the clock asked for waits behind what somebody asked for."""
+
 # Turn by turn between OAuth apps, so that nobody waits behind an app's fifty thousand; what a push or a request asked
 # for goes before what the clock asked for, unless that has waited for a quarter of an hour. The apps that have anything
 # to do are found by skipping through the index.
@@ -100,7 +103,7 @@ def _due_of(name: str, where: str, *, is_backstop: bool) -> str:
     return f"""
 SELECT d.*, {is_backstop} AS is_backstop, row_number() OVER (PARTITION BY a.id ORDER BY d.ready_at) AS place
   FROM {name} a CROSS JOIN LATERAL (
-       SELECT s.calendar_id, s.oauth_app_id, greatest(s.due_at, s.not_before) AS ready_at FROM sync_state s
+       SELECT s.calendar_id, s.oauth_app_id, s.due_at, greatest(s.due_at, s.not_before) AS ready_at FROM sync_state s
         WHERE s.oauth_app_id = a.id AND {where} AND greatest(s.due_at, s.not_before) <= app_now()
           AND (s.lease_until IS NULL OR s.lease_until < clock_timestamp())
         ORDER BY greatest(s.due_at, s.not_before) LIMIT :most) d
@@ -115,7 +118,7 @@ WITH RECURSIVE asked(id) AS {_apps(_ASKED).format(name="asked")},
              UNION ALL {_due_of("backstop", _BACKSTOP, is_backstop=True)}),
      holding AS (SELECT * FROM unnest(CAST(:apps AS uuid[]), CAST(:counts AS bigint[])) AS v(oauth_app_id, count))
 SELECT due.calendar_id, due.oauth_app_id FROM due LEFT JOIN holding USING (oauth_app_id)
- ORDER BY due.is_backstop AND due.ready_at > app_now() - interval '15 minutes',
+ ORDER BY due.is_backstop AND due.due_at > app_now() - make_interval(secs => {BACKSTOP_SECONDS}),
           due.place + coalesce(holding.count, 0), due.ready_at
  LIMIT :most
 """  # noqa: S608 - made of constants
@@ -171,6 +174,11 @@ class Claim:
     is_identity_due: bool
     access_token_sealed: bytes | None
     is_token_fresh: bool
+
+    @property
+    def is_backstop(self) -> bool:
+        """Whether it can wait: only the clock asked, and not long ago."""
+        return not self.is_asked and (self.now - self.due_at).total_seconds() < BACKSTOP_SECONDS
 
 
 async def request_syncs(

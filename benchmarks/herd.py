@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from app.providers.meter import GRANTED, Meter, Rate
+from app.scheduling import BACKSTOP_SECONDS
 from app.settings import Settings
 from app.sync.settle import backoff
 from workers.dispatch import APP_SHARE
@@ -25,8 +26,6 @@ ANSWER_SECONDS = 0.25
 PLACES = 4 * 40
 """Four workers."""
 CHANGES_A_DAY = 20
-BACKSTOP_PATIENCE = 900.0
-"""Backstop work that has waited for so long waits no longer behind what is asked for."""
 BEGIN, END = 3600.0, 3 * 3600.0
 """Of the outage."""
 EXPIRY = (END, END + 3600.0)
@@ -207,7 +206,7 @@ class Herd:
                     continue
                 for which, entries in enumerate(lines):
                     if entries:
-                        waits = which == 1 and entries[0][0] > self.now - BACKSTOP_PATIENCE
+                        waits = which == 1 and entries[0][2].due_at > self.now - BACKSTOP_SECONDS
                         turn = (waits, self._holding[app], entries[0][0])
                         if best is None or turn < best:
                             best, line = turn, entries
@@ -224,7 +223,7 @@ class Herd:
         asked_at, due_at = calendar.asked_at, calendar.due_at
         self._request(
             calendar,
-            is_backstop=asked_at is None,
+            is_backstop=asked_at is None and self.now - due_at < BACKSTOP_SECONDS,
             refused=lambda after: self._refused(calendar, after),
             answered=lambda is_ok: self._answered(calendar, is_ok, asked_at, due_at),
         )

@@ -77,6 +77,7 @@ class Dispatcher:
     async def _look(self) -> None:
         free = self._places - len(self._running)
         if free <= 0:
+            self._is_more = True
             return
         most = free + len(self._running)  # a run may not have committed its claim yet: it is among the due ones
         holding = Counter(run.app_id for run in self._running.values())

@@ -46,7 +46,8 @@ async def run(rt: Runtime, stop: asyncio.Event) -> None:
         asyncio.create_task(loops.delivery_loop(rt, stop), name="delivery"),
         asyncio.create_task(dispatcher.run(stop), name="dispatch"),
         asyncio.create_task(sweeps.clock_loop(rt, stop), name="clock"),
-        asyncio.create_task(sweeps.upkeep_loop(rt, stop), name="upkeep"),
+        asyncio.create_task(sweeps.channels_loop(rt, stop), name="channels"),
+        asyncio.create_task(sweeps.deletions_loop(rt, stop), name="deletions"),
         asyncio.create_task(sweeps.retention_loop(rt, stop), name="retention"),
         asyncio.create_task(_arq_loop(rt, dispatcher, stop), name="arq"),
     ]

@@ -25,7 +25,7 @@ DEADLINE_SECONDS = 180.0
 
 
 async def clock_loop(rt: Runtime, stop: asyncio.Event) -> None:
-    """Request what is due by the clock. Asks no provider, so nothing can hold it up."""
+    """Request what is due by the clock, tell what health has lasted. Asks no provider: nothing can hold it up."""
     last = 0.0
 
     async def step() -> None:
@@ -34,17 +34,25 @@ async def clock_loop(rt: Runtime, stop: asyncio.Event) -> None:
         if time.monotonic() - last >= MINUTE:
             last = time.monotonic()
             await measure(rt)
+            await health.tell_due(rt)
 
     await every(rt.settings.sweep_interval_seconds, step, stop)
 
 
-async def upkeep_loop(rt: Runtime, stop: asyncio.Event) -> None:
-    """Every minute: keep channels alive, finish deletions, tell what health has lasted."""
+async def channels_loop(rt: Runtime, stop: asyncio.Event) -> None:
+    """Every minute: keep channels alive."""
 
     async def step() -> None:
-        await keep_channels(rt)
+        await keep_channels(rt, stop)
+
+    await every(MINUTE, step, stop)
+
+
+async def deletions_loop(rt: Runtime, stop: asyncio.Event) -> None:
+    """Every minute: finish deletions."""
+
+    async def step() -> None:
         await finish_deletions(rt)
-        await health.tell_due(rt)
 
     await every(MINUTE, step, stop)
 
@@ -60,7 +68,7 @@ async def retention_loop(rt: Runtime, stop: asyncio.Event) -> None:
     await every(HOUR, step, stop)
 
 
-async def keep_channels(rt: Runtime) -> int:
+async def keep_channels(rt: Runtime, stop: asyncio.Event | None = None) -> int:
     """Open what is missing or due for renewal, stop what was replaced, batch after batch; how many calls.
 
     A calendar whose turn failed comes again with the next pass, so one that always fails keeps this from no end.
@@ -68,7 +76,7 @@ async def keep_channels(rt: Runtime) -> int:
     seen: set[UUID] = set()
     while True:
         wanting, stoppable = await channels.due(rt, seen=seen)
-        if not wanting and not stoppable:
+        if not (wanting or stoppable) or (stop is not None and stop.is_set()):
             return len(seen)
         await _each("open_channel", [(id_, partial(channels.ensure, rt, id_)) for id_ in wanting])
         await _each("stop_channel", [(channel.id, partial(channels.stop, rt, channel)) for channel in stoppable])

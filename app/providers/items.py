@@ -101,7 +101,10 @@ def read(item: object) -> tuple[object, str | None, str | None]:
     raw, flaw = dump(item)
     if flaw not in _CLEANABLE:
         return item, raw, flaw
-    clean = _cleaned(item)
+    try:
+        clean = _cleaned(item)
+    except RecursionError:
+        return item, raw, "nested_too_deeply"
     return clean, *dump(clean)
 
 

@@ -97,6 +97,12 @@ _SOONER = """
            CAST(:poll AS float8), CAST(:audit AS float8) / power(2, least(watch_failure_count + 1, 16)))))
 """
 
+_WATCHED = """
+UPDATE sync_state SET watch_failure_count = 0
+ WHERE watch_failure_count > 0 AND calendar_id IN (
+       SELECT c.id FROM calendars c JOIN push_channels p ON p.channel_key = c.channel_key WHERE p.id = :channel)
+"""
+
 _NOT_RENEWED = f"UPDATE sync_state SET {_SOONER} WHERE calendar_id = :calendar"  # noqa: S608 - made of constants
 
 _REFUSED = f"""
@@ -219,8 +225,9 @@ async def _renew(rt: Runtime, calendar_id: UUID) -> Literal["renewed", "gone", "
     try:
         channel = await provider.renew_channel(holder.access, row.resource_id, lives_for=CHANNEL_SECONDS)
     except PunctualError as exc:  # tried again before it expires; then it is replaced
-        async with rt.db.transaction() as tx:
-            await tx.execute(_NOT_RENEWED, {"calendar": calendar_id, **_intervals(rt)})
+        if not isinstance(exc, ProviderThrottled):
+            async with rt.db.transaction() as tx:
+                await tx.execute(_NOT_RENEWED, {"calendar": calendar_id, **_intervals(rt)})
         log.warning("channel.not_renewed", calendar=str(calendar_id), error=type(exc).__name__)
         CHANNELS.labels(holder.platform, "not_renewed").inc()
         return "renewed"
@@ -230,6 +237,7 @@ async def _renew(rt: Runtime, calendar_id: UUID) -> Literal["renewed", "gone", "
     async with rt.db.transaction() as tx:
         params = {"id": row.id, "resource": channel.resource_id, "expires": channel.expires_at}
         await tx.scalar(_GRANTED, params)
+        await tx.execute(_WATCHED, {"channel": row.id})
     CHANNELS.labels(holder.platform, "renewed").inc()
     log.info("channel.renewed", calendar=str(calendar_id), channel=str(row.id))
     return "renewed"
@@ -252,10 +260,7 @@ async def _opened(rt: Runtime, channel_id: UUID, key: bytes, channel: Channel, *
         ids = [row.id for row in served]
         was_watched = any(row.was_live for row in retired)  # then nothing can have been missed: no hurry
         await scheduling.request_syncs(rt, tx, ids, is_full=is_full, is_backstop=was_watched)
-        await tx.execute(
-            "UPDATE sync_state SET watch_failure_count = 0 WHERE calendar_id = ANY(:ids) AND watch_failure_count > 0",
-            {"ids": ids},
-        )
+        await tx.execute(_WATCHED, {"channel": channel_id})
 
 
 async def _not_opened(rt: Runtime, channel_id: UUID, calendar_id: UUID, error: Exception) -> None:

@@ -143,7 +143,7 @@ async def _fetch(rt: Runtime, claim: Claim, tokens: GrantTokens) -> tuple[Identi
         client_id=claim.client_id,
         subject=claim.account_subject,
         calendar_id=claim.calendar_id,
-        is_backstop=not claim.is_asked,
+        is_backstop=claim.is_backstop,
     )
     provider = rt.providers[claim.platform]
     identity = None

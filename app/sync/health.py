@@ -26,7 +26,8 @@ _NEWS_AT_ONCE: Final = "mass_deletion"
 _NEVER_NEWS: Final = "oauth_app_broken"
 
 _LASTING: Final = f"""
-CASE WHEN s.failure_count = 0 OR s.failure_code = '{_NEVER_NEWS}' THEN 'healthy'
+CASE WHEN s.failure_count = 0 THEN 'healthy'
+     WHEN s.failure_code = '{_NEVER_NEWS}' THEN s.health_status
      WHEN s.failure_count >= {FAILING_AFTER} OR s.failure_code = '{_FAILING_AT_ONCE}' THEN 'failing'
      WHEN s.failure_count >= {NEWS_AFTER} OR s.failure_code = '{_NEWS_AT_ONCE}' THEN 'degraded'
      ELSE s.health_status END
@@ -67,9 +68,10 @@ def status(failure_count: int, failure_code: str | None) -> HealthStatus:
 
 def lasting(failure_count: int, failure_code: str | None, told: HealthStatus) -> HealthStatus:
     """What its application should know by now, having been told `told` last."""
-    if failure_count == 0 or failure_code == _NEVER_NEWS:
+    if failure_count == 0:
         return "healthy"
-    if failure_count < NEWS_AFTER and failure_code not in {_FAILING_AT_ONCE, _NEWS_AT_ONCE}:
+    is_early = failure_count < NEWS_AFTER and failure_code not in {_FAILING_AT_ONCE, _NEWS_AT_ONCE}
+    if is_early or failure_code == _NEVER_NEWS:
         return told
     return status(failure_count, failure_code)
 
@@ -116,10 +118,13 @@ async def tell(rt: Runtime, tx: Tx, calendar_id: UUID) -> bool:
 
 
 async def tell_due(rt: Runtime, *, most: int = 500) -> int:
-    """Tell what had to wait because the last message was too fresh; how many."""
-    async with rt.db.reading() as reading:
-        due = [row.calendar_id for row in await reading.rows(_DUE, {"apart": APART, "most": most})]
-    for calendar_id in due:
-        async with rt.db.transaction() as tx:
-            await tell(rt, tx, calendar_id)
-    return len(due)
+    """Tell what had to wait because the last message was too fresh, batch after batch; how many."""
+    told = 0
+    while True:
+        async with rt.db.reading() as reading:
+            due = [row.calendar_id for row in await reading.rows(_DUE, {"apart": APART, "most": most})]
+        for calendar_id in due:
+            async with rt.db.transaction() as tx:
+                told += await tell(rt, tx, calendar_id)
+        if len(due) < most:
+            return told

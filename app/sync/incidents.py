@@ -17,16 +17,22 @@ from app.webhooks.outbox import NewMessage, publish
 
 _API_CODES: Final = frozenset({"accessNotConfigured", "SERVICE_DISABLED"})
 """The API is not enabled for the app: its tokens are fine, and prove nothing."""
+_ABOUT_THE_APP: Final = frozenset({"invalid_client", "deleted_client"})
+"""The id or the secret is refused, whoever's grant it is."""
 
-# `unauthorized_client` may be about one user's grant: while the app's secret works for others, it is.
+# Most refusals may be about one user's grant, or one tenant: while the app's secret works for others, they are. And
+# whatever flaps is told once an hour at most.
 _BEGIN = """
+WITH n AS MATERIALIZED (SELECT app_now() AS now)
 UPDATE oauth_apps a
-   SET failing_since = app_now(), failing_code = :code, failing_detail = :detail
+   SET failing_since = n.now, failing_code = :code, failing_detail = :detail,
+       failing_told_at = CASE WHEN a.failing_told_at > n.now - interval '1 hour' THEN a.failing_told_at ELSE n.now END
+  FROM n
  WHERE a.id = :id AND a.failing_since IS NULL
-   AND NOT (:code = 'unauthorized_client' AND EXISTS (
+   AND NOT (NOT :is_certain AND EXISTS (
        SELECT FROM oauth_app_secrets s
         WHERE s.oauth_app_id = a.id AND s.last_worked_at > app_now() - interval '2 hours'))
-RETURNING failing_since, app_now() AS now,
+RETURNING a.failing_since, n.now, a.failing_told_at = n.now AS is_news,
           (SELECT count(*) FROM calendars c
             WHERE c.oauth_app_id = a.id AND c.state = 'connected' AND c.deleted_at IS NULL) AS calendars
 """
@@ -39,8 +45,9 @@ UPDATE oauth_apps SET failing_since = NULL, failing_code = NULL, failing_detail 
 
 async def begin(rt: Runtime, tx: Tx, claim: Claim, error: OAuthAppBroken) -> None:
     """Note that the app is refused, and tell it if that is new."""
-    row = await tx.row(_BEGIN, {"id": claim.oauth_app_id, "code": error.error, "detail": error.detail})
-    if row is None:
+    params = {"id": claim.oauth_app_id, "code": error.error, "detail": error.detail}
+    row = await tx.row(_BEGIN, params | {"is_certain": error.error in _API_CODES | _ABOUT_THE_APP})
+    if row is None or not row.is_news:
         return
     message_id = new_id()
     payload = payloads.oauth_app_failing(

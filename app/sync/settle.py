@@ -74,9 +74,11 @@ UPDATE sync_state SET lease_until = NULL, not_before = 'infinity', is_deferral =
 """
 
 
+# Whoever tells a calendar's health holds its row: what was told last is read behind the lock.
 _LOCK_CALENDAR = """
-SELECT metadata, deduplication_key, app_now() AS now FROM calendars
- WHERE id = :id AND state = 'connected' AND deleted_at IS NULL FOR NO KEY UPDATE
+SELECT c.metadata, c.deduplication_key, s.health_status, s.health_changed_at, app_now() AS now
+  FROM calendars c JOIN sync_state s ON s.calendar_id = c.id
+ WHERE c.id = :id AND c.state = 'connected' AND c.deleted_at IS NULL FOR NO KEY UPDATE OF c
 """
 
 
@@ -111,12 +113,14 @@ async def _record(
 ) -> str:
     throttled = error if isinstance(error, ProviderThrottled) else None
     is_failure = throttled is None or not throttled.is_ours
-    lasting = claim.health_status
-    if is_failure:
-        lasting = health.lasting(claim.failure_count + 1, code, claim.health_status)
-    is_news = lasting != claim.health_status and health.is_time(claim.now, claim.health_changed_at)
+    lasting = health.lasting(claim.failure_count + int(is_failure), code, claim.health_status)
+    is_news = is_failure and lasting != claim.health_status
     async with rt.db.transaction() as tx:
         calendar = await tx.row(_LOCK_CALENDAR, {"id": claim.calendar_id}) if is_news else None
+        if calendar is not None and not (
+            calendar.health_status != lasting and health.is_time(calendar.now, calendar.health_changed_at)
+        ):
+            calendar = None
         row = await tx.row(
             _BACK_OFF,
             {
@@ -125,7 +129,8 @@ async def _record(
                 "version": version,
                 "code": code,
                 "suspect": code if isinstance(error, CalendarGone | AccessLost) else None,
-                "is_deferral": throttled is not None and throttled.after is not None,
+                "is_deferral": isinstance(error, MassDeletion)
+                or (throttled is not None and throttled.after is not None),
                 "is_failure": is_failure,
                 "seconds": seconds,
                 "is_told": calendar is not None,
@@ -134,7 +139,7 @@ async def _record(
         )
         if row is None:
             return "superseded"
-        if isinstance(error, MassDeletion):
+        if isinstance(error, MassDeletion) and row.is_counted:
             await guard.keep(tx, claim.calendar_id, error.event_ids)
         if isinstance(error, OAuthAppBroken) and row.is_counted:
             await incidents.begin(rt, tx, claim, error)
@@ -143,7 +148,7 @@ async def _record(
                 calendar,
                 calendar_id=claim.calendar_id,
                 project_id=claim.project_id,
-                before=claim.health_status,
+                before=calendar.health_status,
                 after=lasting,
                 reason=code if lasting != "healthy" else None,
             )

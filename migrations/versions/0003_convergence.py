@@ -14,6 +14,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+_NO_APP = "'00000000-0000-0000-0000-000000000000'"  # for what a process of the release before connects meanwhile
 _NUMBERS = (("asked_seq", sa.BigInteger()), ("pushed_seq", sa.BigInteger()), ("audit_found_count", sa.BigInteger()))
 
 
@@ -26,12 +27,11 @@ def upgrade() -> None:
         "sync_state", sa.Column("health_status", sa.Text(), nullable=False, server_default=sa.text("'healthy'"))
     )
     op.add_column("sync_state", sa.Column("health_changed_at", sa.DateTime(timezone=True)))
-    op.add_column("sync_state", sa.Column("oauth_app_id", sa.Uuid()))
+    op.add_column("sync_state", sa.Column("oauth_app_id", sa.Uuid(), nullable=False, server_default=sa.text(_NO_APP)))
     op.execute(
         "UPDATE sync_state s SET oauth_app_id = c.oauth_app_id, asked_seq = s.requested_seq"
         " FROM calendars c WHERE c.id = s.calendar_id"
     )
-    op.alter_column("sync_state", "oauth_app_id", nullable=False)
     op.drop_index("ix_sync_state_due", "sync_state")
     ready = ["oauth_app_id", sa.text("greatest(due_at, not_before)")]
     op.create_index("ix_sync_state_asked", "sync_state", ready, postgresql_where=sa.text("asked_seq > synced_seq"))
@@ -42,6 +42,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("requested_seq > synced_seq AND asked_seq <= synced_seq"),
     )
     op.add_column("oauth_apps", sa.Column("failing_since", sa.DateTime(timezone=True)))
+    op.add_column("oauth_apps", sa.Column("failing_told_at", sa.DateTime(timezone=True)))
     op.add_column("oauth_apps", sa.Column("failing_code", sa.Text()))
     op.add_column("oauth_apps", sa.Column("failing_detail", sa.Text()))
     op.create_table(
@@ -58,7 +59,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.drop_table("absent_events")
-    for name in ("failing_detail", "failing_code", "failing_since"):
+    for name in ("failing_detail", "failing_code", "failing_told_at", "failing_since"):
         op.drop_column("oauth_apps", name)
     op.drop_index("ix_sync_state_backstop", "sync_state")
     op.drop_index("ix_sync_state_asked", "sync_state")

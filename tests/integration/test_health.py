@@ -151,6 +151,7 @@ async def test_an_incident_ends_with_the_first_token(actor: Actor) -> None:
     await actor.quiesce()
     assert await status(actor, one) == "healthy"
     assert len(actor.messages("oauth_app.failing")) == 1
+    actor.advance(timedelta(hours=1))
     break_secret(actor, one)
     await fail(actor, one)
     assert len(actor.messages("oauth_app.failing")) == 2  # another incident
@@ -179,6 +180,7 @@ async def test_an_api_that_is_not_enabled_is_an_incident_until_it_answers(actor:
     assert [m.body["data"]["code"] for m in actor.messages("oauth_app.failing")] == ["accessNotConfigured"]
     await fail(actor, calendar)
     assert await status(actor, calendar) == "healthy"
+    actor.advance(timedelta(hours=1))
     actor.sandbox.faults.add("not_configured", "events.list")
     await fail(actor, calendar)
     assert len(actor.messages("oauth_app.failing")) == 2

@@ -157,7 +157,7 @@ async def _looping(actor: Actor) -> AsyncIterator[None]:
     stop = asyncio.Event()
     loops = [
         asyncio.create_task(loop(actor.rt, stop))
-        for loop in (sweeps.clock_loop, sweeps.upkeep_loop, sweeps.retention_loop)
+        for loop in (sweeps.clock_loop, sweeps.channels_loop, sweeps.deletions_loop, sweeps.retention_loop)
     ]
     loops.append(asyncio.create_task(Dispatcher(actor.rt).run(stop)))
     async with asyncio.timeout(30):
