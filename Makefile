@@ -10,7 +10,7 @@ INSTALL := -m pip install -qq --disable-pip-version-check
 INSTALL_PINNED := $(INSTALL) --require-hashes --only-binary=:all:
 
 # How many processes run the tests; each has a database of its own.
-WORKERS ?= auto
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 * (os.cpu_count() or 1)))')
 
 # Where every pinned requirement must have a wheel (glibc 2.28, macOS 13).
 WHEEL_PLATFORMS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin
