@@ -21,6 +21,7 @@ from app.errors import ProviderThrottled
 from app.providers.base import Platform
 from app.providers.meter import (
     DEFERRED,
+    GRANTED,
     LONGEST_QUEUE,
     REFUSED,
     SCOPES,
@@ -229,6 +230,8 @@ class Limits:
         if self._is_away:
             self._is_away = False
             log.info("limits.redis_back")
+        if outcome == GRANTED:
+            self._local.note(keys, rates)
         return Verdict(wait / 1000, SCOPES[who - 1], outcome)
 
     def _lost(self, exc: Exception) -> None:

@@ -90,6 +90,13 @@ class Meter:
         _forget_past(self.arrivals, now)
         return Verdict(wait, SCOPES[slowest], GRANTED)
 
+    def note(self, keys: tuple[str, str], rates: tuple[Rate, Rate]) -> None:
+        """Count a request that was granted elsewhere: who falls back on this account begins with no new burst."""
+        now = self.now()
+        for key, rate in zip(keys, rates, strict=True):
+            self.arrivals[key] = max(self.arrivals.get(key, now), now) + rate.interval
+        _forget_past(self.arrivals, now)
+
     def _queue(self, key: str, rate: Rate, earliest: float, is_backstop: bool) -> float:
         """Seconds until the next free moment of the queue, which is taken."""
         now, name = self.now(), f"{key}:{is_backstop}"

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 
 from app.errors import ProviderThrottled
 from app.providers.limits import REDIS_PATIENCE, Limits
@@ -134,6 +134,16 @@ async def test_workers_share_quota_and_retry_after(redis_url: str) -> None:
         await _refused(two)
         await one.defer(platform="google", client_id="app-1", user_key="bo", scope="user", seconds=30)
         assert (await _refused(two, user="bo")).after == pytest.approx(30, abs=0.5)
+
+
+async def test_who_falls_back_on_its_own_account_begins_with_no_new_burst(redis_url: str) -> None:
+    settings = make_settings(google_user_quota_per_minute=1)
+    async with Redis.from_url(redis_url) as redis:
+        limits = Limits(settings, redis)
+        await _take(limits)
+        await redis.connection_pool.disconnect()
+        redis.connection_pool = ConnectionPool.from_url(NOBODY)
+        await _refused(limits)
 
 
 async def test_redis_holds_no_name_of_anybody_and_forgets(redis_url: str) -> None:
