@@ -57,6 +57,9 @@ CHANNELS = Counter(
     "punctual_push_channels_total", "Push channel operations", ["platform", "outcome"], registry=REGISTRY
 )
 DELIVERIES = Counter("punctual_delivery_attempts_total", "Webhook attempts", ["trigger", "outcome"], registry=REGISTRY)
+ENDPOINT_CHANGES = Counter(
+    "punctual_endpoint_state_changes_total", "Webhook endpoints that came into a state", ["state"], registry=REGISTRY
+)
 DELIVERY_LAG = Histogram(
     "punctual_delivery_lag_seconds",
     "From commit to the first successful answer",

@@ -61,6 +61,10 @@ class EventsUpdateData(Connection):
     last_updated_at: Timestamp | None = Field(description="The smallest `updated_at` of the round")
     from_seq: int | None
     to_seq: int | None = Field(description="Inclusive: the next message's `from_seq` is this + 1")
+    digest_of_count: int | None = Field(
+        description="Of a digest: how many messages it stands for, which this endpoint did not get while it was failing"
+        " or disabled. Its `from_seq` is that of the oldest change the endpoint has not acknowledged"
+    )
     events: list[EventChange] = Field(max_length=100)
     truncated: bool = Field(description="Whether `events` leaves some out (over 100, or over 20 kB): read the feed")
 
@@ -153,6 +157,7 @@ EVENTS_UPDATE_EXAMPLE: Final[dict[str, Any]] = _HEAD | {
         "last_updated_at": "2026-11-20T10:00:00.985000Z",
         "from_seq": 41,
         "to_seq": 41,
+        "digest_of_count": None,
         "events": [
             {
                 "id": "evt_01JD4Q9A7B9D1F3G5H7K9M1N3P",

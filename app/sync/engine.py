@@ -354,15 +354,12 @@ async def _publish(
     connection = payloads.Connection("connected", None, row.now, row.now)
     messages: list[NewMessage] = []
 
-    def add(trigger: str, message_id: UUID, payload: bytes) -> None:
-        messages.append(NewMessage(message_id, claim.project_id, claim.calendar_id, trigger, payload))
-
     if row.state != "connected":
         message_id = new_id()
         payload = payloads.state_change(
             message_id, at=row.now, calendar=calendar, connection=connection, previous_state=row.state
         )
-        add("calendar.state_change", message_id, payload)
+        messages.append(NewMessage(message_id, claim.project_id, claim.calendar_id, payloads.STATE_CHANGE, payload))
     if found or row.is_greeting_due or row.state != "connected":
         message_id = new_id()
         entries = [
@@ -377,7 +374,17 @@ async def _publish(
             changes=entries,
             last_updated_at=updated_at,
         )
-        add("calendar.events_update", message_id, payload)
+        messages.append(
+            NewMessage(
+                message_id,
+                claim.project_id,
+                claim.calendar_id,
+                payloads.EVENTS_UPDATE,
+                payload,
+                from_seq=first_seq if found else None,
+                to_seq=first_seq + len(found) - 1 if found else None,
+            )
+        )
     if is_health_told:
         messages.append(
             health.change(

@@ -13,11 +13,12 @@ from app.egress import EgressAnswer
 from app.ids import MESSAGE, public
 from app.runtime import Runtime
 from app.telemetry import log
-from app.webhooks.claims import Claim, Outcome, State
-from app.webhooks.payloads import TEST
+from app.webhooks.claims import Claim
+from app.webhooks.payloads import EVENTS_UPDATE, TEST
+from app.webhooks.settle import Outcome, State
 from app.webhooks.signing import signed_headers
+from app.webhooks.standing import PAUSE_MAX_SECONDS, RETRY_AFTER_MAX_SECONDS
 
-RETRY_AFTER_MAX_SECONDS = 86_400.0
 JITTER = 0.1
 """A wait is up to this part longer than the schedule says, never shorter."""
 USER_AGENT = f"Punctual/{__version__}"
@@ -30,6 +31,8 @@ async def attempt(rt: Runtime, claim: Claim) -> Outcome:
     started, timeout = monotonic(), rt.settings.delivery_timeout_seconds
     if started + timeout > claim.lease_ends:
         return given_back(claim)
+    if claim.endpoint_state == "disabled" and claim.trigger == EVENTS_UPDATE:
+        return given_back(claim)  # to become part of a digest
     if claim.endpoint_state == "deleted" or (claim.endpoint_state == "disabled" and claim.trigger != TEST):
         error = f"endpoint_{claim.endpoint_state}"
         return Outcome(claim, "failed", wait_seconds=0.0, started=started, error=error)
@@ -42,13 +45,17 @@ async def attempt(rt: Runtime, claim: Claim) -> Outcome:
         answer = await rt.egress.post(
             claim.url, headers=_headers(claim, secret), body=claim.payload, timeout_seconds=timeout
         )
-    return decide(claim, answer, waits=rt.settings.delivery_retry_seconds, started=started)
+    return decide(claim, answer, waits=_waits(rt, claim), started=started)
+
+
+def _waits(rt: Runtime, claim: Claim) -> tuple[float, ...]:
+    return rt.settings.delivery_retry_seconds if claim.retry_seconds is None else claim.retry_seconds
 
 
 def crashed(rt: Runtime, claim: Claim, *, started: float) -> Outcome:
     """An attempt that a fault of ours ended: it counts like any that failed, so it ends like any."""
     answer = EgressAnswer(None, "internal_error", None, "", {}, None)
-    return decide(claim, answer, waits=rt.settings.delivery_retry_seconds, started=started)
+    return decide(claim, answer, waits=_waits(rt, claim), started=started, is_charged=False)
 
 
 def given_back(claim: Claim) -> Outcome:
@@ -56,26 +63,34 @@ def given_back(claim: Claim) -> Outcome:
     return Outcome(claim, "pending", wait_seconds=0.0, started=monotonic(), is_attempt=False)
 
 
-def decide(claim: Claim, answer: EgressAnswer, *, waits: tuple[float, ...], started: float) -> Outcome:
+def decide(
+    claim: Claim, answer: EgressAnswer, *, waits: tuple[float, ...], started: float, is_charged: bool = True
+) -> Outcome:
     """What an answer means: success, another attempt after one of `waits` (seconds), or the end.
 
-    `Retry-After` is a lower bound of the wait, up to a day.
+    `Retry-After` is a lower bound of the wait, up to a day. A digest has no last attempt while its endpoint is failing:
+    nothing else would tell what it tells.
     """
     error, wait = _failure(answer), 0.0
+    retry_after = min(answer.retry_after or 0.0, RETRY_AFTER_MAX_SECONDS)
+    is_owed = claim.is_digest and claim.endpoint_state != "enabled"
     state: State
     if error is None:
         state = "succeeded"
-    elif error == "gone" or claim.attempt > len(waits):
+    elif not is_owed and (error == "gone" or claim.attempt > len(waits)):
         state = "failed"
     else:
         state = "pending"
-        wait = waits[claim.attempt - 1] * (1 + JITTER * _random.random())
-        wait = max(wait, min(answer.retry_after or 0.0, RETRY_AFTER_MAX_SECONDS))
+        wait = waits[min(claim.attempt, len(waits)) - 1] if waits else 0.0
+        wait = (min(wait, PAUSE_MAX_SECONDS) if is_owed else wait) * (1 + JITTER * _random.random())
+        wait = max(wait, retry_after)
     return Outcome(
         claim=claim,
         state=state,
         wait_seconds=wait,
         started=started,
+        is_charged=is_charged,
+        retry_after=retry_after,
         status=answer.status,
         error=error,
         phases_ms=answer.phases_ms,

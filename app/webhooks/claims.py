@@ -2,6 +2,7 @@
 
 A claim is one short transaction that moves `next_attempt_at` beyond the attempt's deadline and raises the fence.
 Whatever dies afterwards is due again by itself; whoever settles too late finds another fence and changes nothing.
+Of what was chosen (`due`), another worker may have been faster with some: that is left to it.
 """
 
 from collections import Counter
@@ -9,17 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from time import monotonic
-from typing import Literal
 from uuid import UUID
 
-import orjson
-
-from app.db import Database, Tx
-
-SCAN = 400
-"""Due rows looked at for one claim: of an endpoint with a backlog only as many are taken as it has room for."""
-
-State = Literal["pending", "succeeded", "failed"]
+from app.db import Database, Row, Tx
+from app.webhooks.due import SCAN, Due, Pace, choose, look
+from app.webhooks.payloads import TEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,120 +26,86 @@ class Claim:
     fence: int
     attempt: int
     """1 for the first."""
+    is_first: bool
+    """Nothing was sent before, and it is no replay."""
     trigger: str
     created_at: datetime
     message_id: UUID
     payload: bytes
+    calendar_id: UUID | None
+    lane: UUID | None
+    """The calendar, where the endpoint wants its messages in order."""
+    seq: int | None
+    is_digest: bool
     endpoint_id: UUID
     endpoint_state: str
     url: str
     secret_sealed: bytes
+    retry_seconds: tuple[float, ...] | None
+    """The endpoint's own schedule."""
+    is_well: bool
+    """Its last attempt succeeded, as far as is known."""
     lease_ends: float
     seen_at: float
     """When the endpoint's state, URL and secret were read, on the monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a claim ended. `wait_seconds` is until the next attempt of one that stays pending."""
+class Claimed:
+    """What one look brought: claims, the endpoints and calendars to be merged, whether to look again at once."""
 
-    claim: Claim
-    state: State
-    wait_seconds: float
-    started: float
-    """On the monotonic clock."""
-    is_attempt: bool = True
-    """False where nothing was sent: the claim is given back, and does not count."""
-    status: int | None = None
-    error: str | None = None
-    phases_ms: Mapping[str, float | None] | None = None
-    address: str | None = None
-    response_body: str | None = None
+    claims: list[Claim]
+    merge: set[tuple[UUID, UUID]]
+    is_more: bool
 
 
-# A row is pending exactly where it has a next_attempt_at. The second look, under the lock, leaves `state` out: with
-# it the planner, whose statistics never know how long the queue is, would take the queue's index for the join.
 _CLAIM = """
-WITH due AS MATERIALIZED (
-    SELECT id, endpoint_id, project_id, next_attempt_at FROM deliveries
-    WHERE state = 'pending' AND next_attempt_at <= (SELECT app_now())
-      AND endpoint_id <> ALL (CAST(:full AS uuid[])) AND project_id <> ALL (CAST(:full_projects AS uuid[]))
-    ORDER BY next_attempt_at LIMIT :scan
-), ranked AS (
-    SELECT id, project_id, next_attempt_at,
-           row_number() OVER (PARTITION BY endpoint_id ORDER BY next_attempt_at) AS place,
-           coalesce(CAST(CAST(:rooms AS jsonb) ->> CAST(endpoint_id AS text) AS int), :room) AS room
-    FROM due
-), fitting AS (
-    SELECT id, next_attempt_at, row_number() OVER (PARTITION BY project_id ORDER BY next_attempt_at) AS place,
-           coalesce(CAST(CAST(:shares AS jsonb) ->> CAST(project_id AS text) AS int), :share) AS room
-    FROM ranked WHERE place <= room
-), mine AS (
-    SELECT d.id, r.next_attempt_at AS due_at
-    FROM fitting r JOIN deliveries d ON d.id = r.id
-    WHERE r.place <= r.room AND d.next_attempt_at <= (SELECT app_now())
-    ORDER BY r.next_attempt_at LIMIT :batch
-    FOR UPDATE OF d SKIP LOCKED
+WITH mine AS (
+    SELECT d.id
+      FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[])) AS c (id, fence)
+      JOIN deliveries d ON d.id = c.id AND d.fence = c.fence
+     WHERE d.next_attempt_at <= (SELECT app_now())
+       FOR UPDATE OF d SKIP LOCKED
 ), claimed AS (
     UPDATE deliveries d
     SET next_attempt_at = (SELECT app_now()) + make_interval(secs => :lease),
         attempt_count = d.attempt_count + 1,
-        fence = d.fence + 1
+        fence = d.fence + 1,
+        priority = 1
     FROM mine
     WHERE d.id = mine.id
     RETURNING d.id, d.fence, d.attempt_count, d.trigger, d.created_at, d.message_id, d.endpoint_id, d.project_id,
-              mine.due_at
+              d.calendar_id, d.lane, d.seq, d.is_digest
 )
 SELECT c.id, c.project_id, c.fence, c.attempt_count, c.trigger, c.created_at, c.message_id, m.payload, c.endpoint_id,
-    CASE WHEN e.deleted_at IS NULL THEN e.state ELSE 'deleted' END AS endpoint_state, e.url, e.secret_sealed
+    c.calendar_id, c.lane, c.seq, c.is_digest,
+    CASE WHEN e.deleted_at IS NULL THEN e.state ELSE 'deleted' END AS endpoint_state, e.url, e.secret_sealed,
+    e.retry_seconds, e.failure_count = 0 AND e.paused_until IS NULL AS is_well
 FROM claimed c JOIN messages m ON m.id = c.message_id JOIN webhook_endpoints e ON e.id = c.endpoint_id
-ORDER BY c.due_at
 """
 
-# Settling uses the fence up: recording the same outcome twice (the answer to a commit was lost) changes nothing.
-# Rows are locked in the order of their ids, like everywhere a pending delivery is touched and waited for.
-_SETTLE = """
-WITH outcome AS (
-    SELECT * FROM unnest(
-        CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:states AS text[]), CAST(:waits AS float8[]),
-        CAST(:attempts AS bool[]), CAST(:ages AS float8[]), CAST(:statuses AS int[]), CAST(:errors AS text[]),
-        CAST(:phases AS text[]), CAST(:addresses AS text[]), CAST(:bodies AS text[])
-    ) AS o (id, fence, state, wait, is_attempt, age, status, error, phases, address, body)
-), ours AS (
-    SELECT d.id FROM deliveries d JOIN outcome o ON o.id = d.id AND o.fence = d.fence
-    ORDER BY d.id FOR UPDATE OF d
-), settled AS (
-    UPDATE deliveries d
-    SET state = o.state,
-        next_attempt_at = CASE WHEN o.state = 'pending'
-                               THEN (SELECT app_now()) + make_interval(secs => o.wait) END,
-        attempt_count = d.attempt_count - CASE WHEN o.is_attempt THEN 0 ELSE 1 END,
-        fence = d.fence + 1,
-        updated_at = clock_timestamp()
-    FROM ours JOIN outcome o ON o.id = ours.id
-    WHERE d.id = ours.id
-    RETURNING d.id
-), logged AS (
-    INSERT INTO delivery_attempts (delivery_id, at, status, error, phases_ms, address, response_body)
-    SELECT o.id, (SELECT app_now()) - make_interval(secs => o.age), o.status, o.error,
-           CAST(o.phases AS jsonb), o.address, o.body
-    FROM settled JOIN outcome o ON o.id = settled.id
-    WHERE o.is_attempt
-)
-SELECT id FROM settled
+# Locked before any delivery, and waited for by nobody: whoever holds an endpoint's row is judging it.
+_PACES = """
+SELECT e.id, coalesce(extract(epoch FROM e.next_slot_at - app_now()), 0)::float8 AS ahead,
+       coalesce(e.paused_until > app_now(), false) AS is_paused
+  FROM webhook_endpoints e WHERE e.id = ANY (CAST(:ids AS uuid[])) FOR NO KEY UPDATE SKIP LOCKED
 """
 
-# Only while the URL is the one that answered so: its owner may have put another in its place meanwhile.
-_DISABLE = """
-WITH gone AS (
-    SELECT e.id FROM webhook_endpoints e
-    JOIN unnest(CAST(:ids AS uuid[]), CAST(:urls AS text[])) AS g (id, url) ON e.id = g.id AND e.url = g.url
-    WHERE e.state <> 'disabled' AND e.deleted_at IS NULL
-    ORDER BY e.id FOR NO KEY UPDATE OF e
+_TAKE_SLOTS = """
+UPDATE webhook_endpoints e SET next_slot_at = app_now() + make_interval(secs => s.ahead)
+  FROM unnest(CAST(:ids AS uuid[]), CAST(:aheads AS float8[])) AS s (id, ahead) WHERE e.id = s.id
+"""
+
+_PUT_OFF = """
+WITH mine AS (
+    SELECT d.id, c.wait
+      FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:waits AS float8[])) AS c (id, fence, wait)
+      JOIN deliveries d ON d.id = c.id AND d.fence = c.fence
+     WHERE d.next_attempt_at <= (SELECT app_now())
+       FOR UPDATE OF d SKIP LOCKED
 )
-UPDATE webhook_endpoints e
-SET state = 'disabled', disabled_reason = 'gone', updated_at = app_now()
-FROM gone WHERE e.id = gone.id
+UPDATE deliveries d SET next_attempt_at = (SELECT app_now()) + make_interval(secs => mine.wait)
+  FROM mine WHERE d.id = mine.id
 """
 
 
@@ -157,47 +118,92 @@ async def claim(
     rooms: Mapping[UUID, int],
     share: int = SCAN,
     shares: Mapping[UUID, int] | None = None,
-) -> list[Claim]:
-    """Up to `batch` due deliveries, the longest due first, of an endpoint at most its room, of a project its share.
+) -> Claimed:
+    """Up to `batch` due deliveries, first attempts first, of an endpoint at most its room, of a project its share.
 
     `rooms` says so for endpoints that are busy (0: none at all), `room` for all others; so do `shares` and `share` for
-    projects. No more than SCAN rows are looked at: what is due behind a long queue of one endpoint, or project, shows
-    once that one has no room.
+    projects. No more than SCAN rows of either priority are looked at: what is due behind a long queue of one endpoint,
+    or project, shows once that one has no room.
     """
     shares = shares or {}
+    full = [endpoint for endpoint, left in rooms.items() if left <= 0]
+    full_projects = [project for project, left in shares.items() if left <= 0]
+    async with db.reading() as tx:
+        due = await look(tx, full=full, full_projects=full_projects, probe_seconds=lease_seconds)
+    choice = choose(due, batch=batch, room=room, rooms=rooms, share=share, shares=shares)
+    if not choice.take and not choice.put_off:
+        return Claimed([], choice.merge, is_more=False)
     seen_at = monotonic()
-    params = {
-        "full": [endpoint for endpoint, left in rooms.items() if left <= 0],
-        "rooms": orjson.dumps({str(endpoint): left for endpoint, left in rooms.items() if left > 0}).decode(),
-        "room": room,
-        "full_projects": [project for project, left in shares.items() if left <= 0],
-        "shares": orjson.dumps({str(project): left for project, left in shares.items() if left > 0}).decode(),
-        "share": share,
-        "scan": SCAN,
-        "batch": batch,
-        "lease": lease_seconds,
-    }
     async with db.transaction() as tx:
-        rows = await tx.rows(_CLAIM, params)
-    return [
-        Claim(
-            delivery_id=row.id,
-            project_id=row.project_id,
-            fence=row.fence,
-            attempt=row.attempt_count,
-            trigger=row.trigger,
-            created_at=row.created_at,
-            message_id=row.message_id,
-            payload=row.payload,
-            endpoint_id=row.endpoint_id,
-            endpoint_state=row.endpoint_state,
-            url=row.url,
-            secret_sealed=row.secret_sealed,
-            lease_ends=seen_at + lease_seconds,
-            seen_at=seen_at,
-        )
-        for row in rows
-    ]
+        taken = await _in_pace(tx, choice.take)
+        params = {"ids": [d.id for d in taken], "fences": [d.fence for d in taken], "lease": lease_seconds}
+        rows = await tx.rows(_CLAIM, params) if taken else []
+        if choice.put_off:
+            await tx.execute(_PUT_OFF, _waits(choice.put_off))
+    first = {d.id for d in taken if d.is_first}
+    place = {d.id: i for i, d in enumerate(taken)}
+    claims = [_claim(row, is_first=row.id in first, seen_at=seen_at, lease=lease_seconds) for row in rows]
+    claims.sort(key=lambda claim: place[claim.delivery_id])
+    return Claimed(claims, choice.merge, is_more=len(claims) == batch or bool(choice.put_off))
+
+
+async def _in_pace(tx: Tx, chosen: Sequence[Due]) -> list[Due]:
+    """Without what another worker took the slots for, between the look and now."""
+    paces = {d.endpoint_id: d.pace for d in chosen if d.pace is not None and d.trigger != TEST}
+    if not paces:
+        return list(chosen)
+    wanted = Counter(d.endpoint_id for d in chosen if d.trigger != TEST)
+    slots: Counter[UUID] = Counter()
+    ahead: dict[UUID, float] = {}
+    for row in await tx.rows(_PACES, {"ids": sorted(paces)}):
+        pace = Pace(paces[row.id].interval, max(row.ahead, 0.0))
+        slots[row.id] = 0 if row.is_paused else pace.room(wanted[row.id])
+        if slots[row.id]:
+            ahead[row.id] = pace.ahead + slots[row.id] * pace.interval
+    if ahead:
+        await tx.execute(_TAKE_SLOTS, {"ids": list(ahead), "aheads": list(ahead.values())})
+    taken = []
+    for due in chosen:
+        if due.endpoint_id in paces and due.trigger != TEST:
+            if not slots[due.endpoint_id]:
+                continue
+            slots[due.endpoint_id] -= 1
+        taken.append(due)
+    return taken
+
+
+def _waits(put_off: Sequence[tuple[Due, float]]) -> dict[str, list[object]]:
+    return {
+        "ids": [due.id for due, _ in put_off],
+        "fences": [due.fence for due, _ in put_off],
+        "waits": [wait for _, wait in put_off],
+    }
+
+
+def _claim(row: Row, *, is_first: bool, seen_at: float, lease: float) -> Claim:
+    return Claim(
+        delivery_id=row.id,
+        project_id=row.project_id,
+        fence=row.fence,
+        attempt=row.attempt_count,
+        is_first=is_first,
+        trigger=row.trigger,
+        created_at=row.created_at,
+        message_id=row.message_id,
+        payload=row.payload,
+        calendar_id=row.calendar_id,
+        lane=row.lane,
+        seq=row.seq,
+        is_digest=row.is_digest,
+        endpoint_id=row.endpoint_id,
+        endpoint_state=row.endpoint_state,
+        url=row.url,
+        secret_sealed=row.secret_sealed,
+        retry_seconds=None if row.retry_seconds is None else tuple(row.retry_seconds),
+        is_well=row.is_well,
+        lease_ends=seen_at + lease,
+        seen_at=seen_at,
+    )
 
 
 _STANDING = """
@@ -224,41 +230,6 @@ async def look_again(db: Database, claims: Sequence[Claim]) -> dict[UUID, Claim]
             seen_at=seen_at,
         )
         for row in rows
-    }
-
-
-async def settle(db: Database, outcomes: Sequence[Outcome]) -> set[UUID]:
-    """Record how claims ended, with one attempt each; the ids that were still ours.
-
-    A 410 disables its endpoint, first: endpoints are locked before deliveries by whoever locks both.
-    """
-    gone = [outcome.claim for outcome in outcomes if outcome.error == "gone"]
-    async with db.transaction() as tx:
-        if gone:
-            await _disable(tx, gone)
-        rows = await tx.rows(_SETTLE, _columns(outcomes))
-    return {row.id for row in rows}
-
-
-async def _disable(tx: Tx, gone: Sequence[Claim]) -> None:
-    urls = {claim.endpoint_id: claim.url for claim in gone}
-    await tx.execute(_DISABLE, {"ids": list(urls), "urls": list(urls.values())})
-
-
-def _columns(outcomes: Sequence[Outcome]) -> dict[str, list[object]]:
-    now = monotonic()
-    return {
-        "ids": [o.claim.delivery_id for o in outcomes],
-        "fences": [o.claim.fence for o in outcomes],
-        "states": [o.state for o in outcomes],
-        "waits": [o.wait_seconds for o in outcomes],
-        "attempts": [o.is_attempt for o in outcomes],
-        "ages": [now - o.started for o in outcomes],
-        "statuses": [o.status for o in outcomes],
-        "errors": [o.error for o in outcomes],
-        "phases": [orjson.dumps(o.phases_ms or {}).decode() for o in outcomes],
-        "addresses": [o.address for o in outcomes],
-        "bodies": [o.response_body for o in outcomes],
     }
 
 

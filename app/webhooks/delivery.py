@@ -7,7 +7,6 @@ away delays them, and loses none.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,8 +19,10 @@ from app.db import DATABASE_ERRORS
 from app.runtime import Runtime
 from app.telemetry import DELIVERIES, DELIVERY_LAG, log
 from app.webhooks.attempts import attempt, crashed, given_back
-from app.webhooks.claims import Claim, Outcome, claim, look_again, per_endpoint, settle
+from app.webhooks.claims import Claim, claim, look_again, per_endpoint
+from app.webhooks.digests import merge
 from app.webhooks.lanes import Lane, Turn, Turns
+from app.webhooks.settle import Outcome, settle
 
 POLL_SECONDS = 0.25
 BATCH = 200
@@ -54,6 +55,7 @@ class Courier:
             most_held=self._most,
             most_of_endpoint=rt.settings.delivery_endpoint_concurrency,
         )
+        self._lease = rt.settings.delivery_timeout_seconds + LEASE_MARGIN_SECONDS
         self._active = 0
         self._held = 0
         self._looked_past = 0.0
@@ -95,16 +97,16 @@ class Courier:
         if batch <= 0 or self._is_crowded:
             return False
         room, rooms = self._turns.first_room, self._turns.rooms()
-        lease = self._rt.settings.delivery_timeout_seconds + LEASE_MARGIN_SECONDS
-        claims = await claim(
+        claimed = await claim(
             self._rt.db,
             batch=batch,
-            lease_seconds=lease,
+            lease_seconds=self._lease,
             room=room,
             rooms=rooms,
             share=self._turns.share,
             shares=self._turns.shares(),
         )
+        claims = claimed.claims
         self._held += len(claims)
         self._is_crowded = self._held >= self._most
         lanes = {each.endpoint_id: self._turns.take_in(each) for each in claims}
@@ -115,7 +117,8 @@ class Courier:
             is_one_full = is_one_full or lane.is_full
             self._turns.queue(lane)
         self._start()
-        return len(claims) == batch or (is_one_full and self._may_look_past())
+        merged = await merge(self._rt, claimed.merge, lease_seconds=self._lease) if claimed.merge else 0
+        return claimed.is_more or merged > 0 or (is_one_full and self._may_look_past())
 
     def _may_look_past(self) -> bool:
         """Whether to look at once for what is due behind a long queue of one endpoint: costly, so not always."""
@@ -180,22 +183,25 @@ class Courier:
         return outcome
 
     async def _look_again(self, lane: Lane, claim: Claim) -> Claim | None:
-        asked = [claim, *lane.waiting]
+        asked = [claim, *lane.waiting, *lane.later]
         try:
             fresh = await look_again(self._rt.db, asked)
         except DATABASE_ERRORS:
             return claim  # nothing can be recorded then either: its lease decides
         ids = {each.delivery_id for each in asked}
-        dropped = [each for each in lane.waiting if each.delivery_id in ids and each.delivery_id not in fresh]
-        kept = [fresh.get(each.delivery_id, each) for each in lane.waiting if each not in dropped]
-        lane.waiting = deque(kept)
-        self._let_go(dropped)
+        for queue in (lane.waiting, lane.later):
+            held = list(queue)
+            queue.clear()
+            dropped = [each for each in held if each.delivery_id in ids and each.delivery_id not in fresh]
+            queue.extend(fresh.get(each.delivery_id, each) for each in held if each not in dropped)
+            self._let_go(dropped)
         return fresh.get(claim.delivery_id)
 
     def _give_back(self, lane: Lane) -> None:
         """What waits in a lane whose endpoint is over: due again at once, and judged anew."""
-        self._results.extend(given_back(each) for each in lane.waiting)
-        lane.waiting.clear()
+        for queue in (lane.waiting, lane.later):
+            self._results.extend(given_back(each) for each in queue)
+            queue.clear()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -222,7 +228,7 @@ class Courier:
                 await asyncio.sleep(RECORD_PAUSE_SECONDS)
             batch = self._results[:RECORD_BATCH]
             try:
-                ours = await settle(self._rt.db, batch)
+                settled = await settle(self._rt.db, batch, lease_seconds=self._lease)
             except DATABASE_ERRORS as exc:
                 log.warning("delivery.not_recorded", error=type(exc).__name__, results=len(self._results))
                 failures += 1
@@ -230,8 +236,10 @@ class Courier:
                 await asyncio.sleep(min(2.0, 0.1 * 2 ** min(failures, 6)))
             else:
                 failures = 0
-                self.attempts += _count(batch, ours)
+                self.attempts += _count(batch, settled.ours)
                 self._forget(batch)
+                if settled.is_more:
+                    self.wake.set()
 
     def _forget(self, results: Iterable[Outcome]) -> None:
         """Recorded, or too late for it: their lease is over, so that the deliveries are due again."""

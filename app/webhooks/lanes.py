@@ -27,12 +27,14 @@ LANES_REMEMBERED = 2_000
 class Lane:
     """The claims of one endpoint: how many are under way, those that wait, and how long one takes."""
 
-    __slots__ = ("active", "is_full", "is_queued", "project_id", "seconds", "slots", "waiting")
+    __slots__ = ("active", "is_full", "is_queued", "later", "project_id", "seconds", "slots", "waiting")
 
     def __init__(self, project_id: UUID, most: int) -> None:
         self.project_id = project_id
         self.active = 0
         self.waiting: deque[Claim] = deque()
+        self.later: deque[Claim] = deque()
+        """What is no first attempt: it has its turn when none waits."""
         self.seconds = FIRST_SECONDS
         self.slots = min(FIRST_SLOTS, most)
         self.is_queued = False
@@ -41,7 +43,12 @@ class Lane:
     @property
     def held(self) -> int:
         """Claims in hand."""
-        return self.active + len(self.waiting)
+        return self.active + self.left
+
+    @property
+    def left(self) -> int:
+        """Claims that wait."""
+        return len(self.waiting) + len(self.later)
 
     @property
     def is_quick(self) -> bool:
@@ -125,13 +132,13 @@ class Turns:
         lane = self._lanes.get(claim.endpoint_id)
         if lane is None:
             lane = self._lanes[claim.endpoint_id] = Lane(claim.project_id, self._most)
-        lane.waiting.append(claim)
+        (lane.waiting if claim.is_first else lane.later).append(claim)
         self._share(claim.project_id).held += 1
         return lane
 
     def queue(self, lane: Lane) -> None:
         """Let the lane have turns if it has something to send and a slot for it."""
-        if lane.waiting and lane.active < lane.slots and not lane.is_queued:
+        if lane.left and lane.active < lane.slots and not lane.is_queued:
             lane.is_queued = True
             share = self._share(lane.project_id)
             if not share.ready:
@@ -153,7 +160,7 @@ class Turns:
     def _turn(self, share: _Share) -> Turn | None:
         for _ in range(len(share.ready)):
             lane = share.ready.popleft()
-            if not lane.waiting:  # they were given back meanwhile
+            if not lane.left:  # they were given back meanwhile
                 lane.is_queued = False
                 continue
             is_slow = not lane.is_quick
@@ -163,8 +170,8 @@ class Turns:
             lane.is_queued = False
             lane.active += 1
             share.slow += is_slow
-            claim = lane.waiting.popleft()
-            if lane.waiting and lane.active < lane.slots:
+            claim = (lane.waiting or lane.later).popleft()
+            if lane.left and lane.active < lane.slots:
                 lane.is_queued = True
                 share.ready.append(lane)
             return Turn(lane, claim, is_slow)

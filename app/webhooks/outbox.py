@@ -1,8 +1,9 @@
 """The outbox: messages are written in the transaction that changed what they tell about, or not at all.
 
 One statement stores the messages and one delivery for each endpoint that listens. Whoever publishes needs no
-idea of endpoints; whoever delivers needs no idea of calendars. The wake-up after the commit may be lost: a
-poll finds the rows.
+idea of endpoints; whoever delivers needs no idea of calendars. A disabled endpoint is owed what changed in its
+calendars; anything else is logged as failed, and can be replayed. The wake-up after the commit may be lost: a poll
+finds the rows.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ class NewMessage:
     trigger: str
     payload: bytes
     endpoint_id: UUID | None = None
+    from_seq: int | None = None
+    to_seq: int | None = None
+    """The part of the calendar's feed that it tells, both ends inclusive."""
 
 
 # A delivery's key starts with the 56 bits of its message's key that hold time and version, so that rows made
@@ -31,24 +35,31 @@ _PUBLISH = """
 WITH given AS (
     SELECT * FROM unnest(
         CAST(:ids AS uuid[]), CAST(:projects AS uuid[]), CAST(:calendars AS uuid[]),
-        CAST(:triggers AS text[]), CAST(:payloads AS bytea[]), CAST(:endpoints AS uuid[])
-    ) AS m (id, project_id, calendar_id, trigger, payload, endpoint_id)
+        CAST(:triggers AS text[]), CAST(:payloads AS bytea[]), CAST(:endpoints AS uuid[]),
+        CAST(:from AS bigint[]), CAST(:to AS bigint[])
+    ) WITH ORDINALITY AS m (id, project_id, calendar_id, trigger, payload, endpoint_id, from_seq, to_seq, place)
 ), stored AS (
-    INSERT INTO messages (id, project_id, calendar_id, trigger, payload)
-    SELECT id, project_id, calendar_id, trigger, payload FROM given
+    INSERT INTO messages (id, project_id, calendar_id, trigger, payload, from_seq, to_seq)
+    SELECT id, project_id, calendar_id, trigger, payload, from_seq, to_seq FROM given
+), told AS (
+    SELECT m.*, e.id AS endpoint, CASE WHEN e.is_ordered THEN m.calendar_id END AS lane,
+           e.state = 'disabled' AND m.trigger NOT IN ('calendar.events_update', 'webhook.test') AS is_over
+    FROM given m
+    JOIN webhook_endpoints e ON e.project_id = m.project_id AND e.deleted_at IS NULL AND (
+        e.id = m.endpoint_id OR m.endpoint_id IS NULL AND m.trigger = ANY (e.triggers)
+    )
+), made AS (
+    INSERT INTO deliveries (id, project_id, message_id, endpoint_id, calendar_id, trigger, state, next_attempt_at, lane)
+    SELECT
+        CAST(encode(overlay(
+            uuid_send(gen_random_uuid()) PLACING substring(uuid_send(m.id) FROM 1 FOR 7) FROM 1 FOR 7
+        ), 'hex') AS uuid),
+        m.project_id, m.id, m.endpoint, m.calendar_id, m.trigger, CASE WHEN m.is_over THEN 'failed' ELSE 'pending' END,
+        CASE WHEN NOT m.is_over THEN (SELECT app_now()) END, m.lane
+    FROM told m ORDER BY m.place  -- `seq` counts in this order
+    RETURNING id, state
 )
-INSERT INTO deliveries (id, project_id, message_id, endpoint_id, calendar_id, trigger, state, next_attempt_at)
-SELECT
-    CAST(encode(overlay(
-        uuid_send(gen_random_uuid()) PLACING substring(uuid_send(m.id) FROM 1 FOR 7) FROM 1 FOR 7
-    ), 'hex') AS uuid),
-    m.project_id, m.id, e.id, m.calendar_id, m.trigger, 'pending', (SELECT app_now())
-FROM given m
-JOIN webhook_endpoints e ON e.project_id = m.project_id AND e.deleted_at IS NULL AND (
-    e.id = m.endpoint_id
-    OR m.endpoint_id IS NULL AND e.state = 'enabled' AND m.trigger = ANY (e.triggers)
-)
-RETURNING id
+SELECT id FROM made WHERE state = 'pending'
 """
 
 # Locked in the order in which attempts are recorded, so that neither waits for the other in a circle.
@@ -70,7 +81,7 @@ DELETE FROM deliveries d USING dropped WHERE d.id = dropped.id
 
 
 async def publish(tx: Tx, queue: Queue, messages: Sequence[NewMessage]) -> list[UUID]:
-    """Store messages and their deliveries; the ids of the deliveries. Message ids are keys of `app.ids`."""
+    """Store messages and their deliveries; the ids of those that are to be sent. Message ids are keys of `app.ids`."""
     if not messages:
         return []
     rows = await tx.rows(
@@ -82,6 +93,8 @@ async def publish(tx: Tx, queue: Queue, messages: Sequence[NewMessage]) -> list[
             "triggers": [m.trigger for m in messages],
             "payloads": [m.payload for m in messages],
             "endpoints": [m.endpoint_id for m in messages],
+            "from": [m.from_seq for m in messages],
+            "to": [m.to_seq for m in messages],
         },
     )
     if rows:

@@ -5,10 +5,11 @@ Guarantees: no body is longer than 20 kB, the advice of Standard Webhooks (what 
 The shapes are those of `docs/api.md`, "Webhook endpoints and deliveries".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from itertools import islice
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -77,12 +78,52 @@ def events_update(
         "last_updated_at": instant(last_updated_at),
         "from_seq": min(sequence, default=None),
         "to_seq": max(sequence, default=None),
+        "digest_of_count": None,
     }
     head = _message(EVENTS_UPDATE, message_id, at=at, calendar=calendar, data=data)
+    entries = (_entry(change) for change in changes)
+    return _with_events(head, entries, count=len(changes))
+
+
+class Digest(NamedTuple):
+    """A digest's bytes, and the part of the feed that it covers."""
+
+    payload: bytes
+    from_seq: int | None
+    to_seq: int | None
+
+
+def events_digest(
+    message_id: UUID, *, at: datetime, messages: Sequence[bytes], count: int, from_seq: int | None
+) -> Digest:
+    """One message for many of one calendar that an endpoint did not get; `messages` in the order of their making.
+
+    It tells the connection as the last of them does, and repeats their changes as far as they fit. `count` is how many
+    messages it stands for; `from_seq` is where the endpoint's knowledge ends, which may lie before all of them.
+    """
+    bodies = [orjson.loads(message) for message in messages]
+    last, parts = bodies[-1], [body["data"] for body in bodies]
+    first = [part["from_seq"] for part in parts if part["from_seq"] is not None]
+    data = {name: last["data"][name] for name in _CONNECTION} | {
+        "last_updated_at": min((part["last_updated_at"] for part in parts if part["last_updated_at"]), default=None),
+        "from_seq": min([*first, *([] if from_seq is None else [from_seq])], default=None),
+        "to_seq": max((part["to_seq"] for part in parts if part["to_seq"] is not None), default=None),
+        "digest_of_count": count,
+    }
+    named = {name: last[name] for name in ("calendar_id", "calendar_deduplication_key", "calendar_metadata")}
+    head = _rendered(EVENTS_UPDATE, message_id, at=at, calendar=named, data=data)
+    changes = {entry["change_seq"]: entry for part in parts for entry in part["events"]}
+    told = [orjson.dumps(changes[seq]) for seq in sorted(changes)]
+    missing = 0 if data["from_seq"] is None else data["to_seq"] - data["from_seq"] + 1
+    payload = _with_events(head, iter(told), count=max(missing, len(told)))
+    return Digest(payload, data["from_seq"], data["to_seq"])
+
+
+def _with_events(head: bytes, entries: Iterator[bytes], *, count: int) -> bytes:
     # `head` ends in "}}": the entries go before that, so each is rendered once and none beyond the limit.
-    entries = _fitting(changes, MAX_BYTES - len(head) - len(b',"events":[],"truncated":false'))
-    truncated = b"true" if len(entries) < len(changes) else b"false"
-    return b"".join((head[:-2], b',"events":[', b",".join(entries), b'],"truncated":', truncated, b"}}"))
+    fitting = _fitting(entries, MAX_BYTES - len(head) - len(b',"events":[],"truncated":false'))
+    truncated = b"true" if len(fitting) < count else b"false"
+    return b"".join((head[:-2], b',"events":[', b",".join(fitting), b'],"truncated":', truncated, b"}}"))
 
 
 def state_change(
@@ -128,24 +169,30 @@ def webhook_test(message_id: UUID, *, at: datetime) -> bytes:
     return _message(TEST, message_id, at=at, calendar=None, data=data)
 
 
-def _fitting(changes: Sequence[EventChange], room: int) -> list[bytes]:
+def _entry(change: EventChange) -> bytes:
+    return orjson.dumps(
+        {
+            "id": public(EVENT, change.event_id),
+            "change": change.change,
+            "change_seq": change.change_seq,
+            "kinds": change.kinds,
+            "fields": change.fields,
+        },
+        default=dict,
+    )
+
+
+def _fitting(changes: Iterator[bytes], room: int) -> list[bytes]:
     entries: list[bytes] = []
-    for change in changes[:MAX_EVENTS]:
-        entry = orjson.dumps(
-            {
-                "id": public(EVENT, change.event_id),
-                "change": change.change,
-                "change_seq": change.change_seq,
-                "kinds": change.kinds,
-                "fields": change.fields,
-            },
-            default=dict,
-        )
+    for entry in islice(changes, MAX_EVENTS):
         room -= len(entry) + 1
         if room < -1:  # the last entry has no comma
             break
         entries.append(entry)
     return entries
+
+
+_CONNECTION = ("state", "connection_failure_data", "last_successful_sync_at", "last_attempted_sync_at")
 
 
 def _connection(connection: Connection) -> JsonObject:
@@ -160,13 +207,14 @@ def _connection(connection: Connection) -> JsonObject:
 def _message(
     trigger: str, message_id: UUID, *, at: datetime, calendar: MessageCalendar | None, data: JsonObject
 ) -> bytes:
-    message = {
-        "trigger": trigger,
-        "idempotency_key": public(MESSAGE, message_id),
-        "timestamp": instant(at),
+    named = {
         "calendar_id": public(CALENDAR, calendar.id) if calendar else None,
         "calendar_deduplication_key": calendar.deduplication_key if calendar else None,
         "calendar_metadata": calendar.metadata if calendar else None,
-        "data": data,
     }
-    return orjson.dumps(message, default=dict, option=orjson.OPT_UTC_Z)
+    return _rendered(trigger, message_id, at=at, calendar=named, data=data)
+
+
+def _rendered(trigger: str, message_id: UUID, *, at: datetime, calendar: JsonObject, data: JsonObject) -> bytes:
+    head = {"trigger": trigger, "idempotency_key": public(MESSAGE, message_id), "timestamp": instant(at)}
+    return orjson.dumps(head | calendar | {"data": data}, default=dict, option=orjson.OPT_UTC_Z)

@@ -121,7 +121,7 @@ async def attempts(rt: Runtime) -> list[dict[str, Any]]:
 
 async def claim_all(rt: Runtime) -> list[Claim]:
     """What a worker does that dies right after."""
-    return await claim(rt.db, batch=100, lease_seconds=25, room=100, rooms={})
+    return (await claim(rt.db, batch=100, lease_seconds=25, room=100, rooms={})).claims
 
 
 async def eventually(condition: Callable[[], bool], *, seconds: float = 5) -> None:

@@ -12,9 +12,10 @@ from app.ids import MESSAGE, new_id, public
 from app.runtime import Runtime
 from app.webhooks import payloads
 from app.webhooks.attempts import attempt
-from app.webhooks.claims import claim, settle
+from app.webhooks.claims import claim
 from app.webhooks.delivery import deliver_due
 from app.webhooks.outbox import NewMessage, drop_undelivered, drop_undelivered_to, publish
+from app.webhooks.settle import settle
 from tests.harness import Project
 from tests.integration.delivering import (
     Receiver,
@@ -75,6 +76,9 @@ async def test_who_is_told(rt: Runtime, project: Project, other_project: Project
     rt.queue.delivery_due.clear()
     assert await send(rt, project) == []
     assert not rt.queue.delivery_due.is_set()
+    assert [(row["endpoint_id"], row["state"]) for row in await deliveries(rt)] == [
+        (off.id, "failed")
+    ]  # to be replayed
     listening = await new_endpoint(rt, project, f"{receiver.url}/listening")
     for endpoint in (None, listening, off):
         assert len(await send(rt, project, endpoint=endpoint)) == 1
@@ -192,6 +196,7 @@ async def test_gone_disables_and_ends_what_waits(rt: Runtime, project: Project, 
     assert [a["error"] for a in await attempts(rt)] == ["refused", "gone", "endpoint_disabled"]
     assert [d["state"] for d in await deliveries(rt)] == ["failed", "failed"]
     assert await send(rt, project) == []
+    assert [d["state"] for d in await deliveries(rt)] == ["failed"] * 3
     receiver.statuses = [204]
     await send(rt, project, endpoint=endpoint)  # a test goes out all the same
     assert await deliver_due(rt) == 1
@@ -208,7 +213,7 @@ async def test_gone_says_nothing_about_an_url_put_in_its_place(
     outcome = await attempt(rt, mine)
     async with rt.db.transaction() as tx:
         await tx.execute("UPDATE webhook_endpoints SET url = url || '/new' WHERE id = :id", {"id": endpoint.id})
-    await settle(rt.db, [outcome])
+    await settle(rt.db, [outcome], lease_seconds=25)
     [row] = await rows(rt, "SELECT state FROM webhook_endpoints WHERE id = :id", id=endpoint.id)
     assert row == {"state": "enabled"}
 
@@ -221,11 +226,11 @@ async def test_a_deleted_calendar_tells_nothing_more(rt: Runtime, project: Proje
     await send(rt, project, calendar_id=calendar_id, count=3)
     await send(rt, project, calendar_id=other_calendar)
     await send(rt, project, endpoint=endpoint)
-    [in_flight] = await claim(rt.db, batch=1, lease_seconds=25, room=1, rooms={})
+    [in_flight] = (await claim(rt.db, batch=1, lease_seconds=25, room=1, rooms={})).claims
     outcome = await attempt(rt, in_flight)
     async with rt.db.transaction() as tx:
         assert await drop_undelivered(tx, calendar_id) == 3
-    assert await settle(rt.db, [outcome]) == set()
+    assert (await settle(rt.db, [outcome], lease_seconds=25)).ours == set()
     assert await deliver_due(rt) == 2
     left = [(d["calendar_id"], d["state"]) for d in await deliveries(rt)]
     assert left == [(calendar_id, "succeeded"), (other_calendar, "succeeded"), (None, "succeeded")]

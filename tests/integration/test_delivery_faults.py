@@ -14,8 +14,9 @@ from app.ids import ENDPOINT, MESSAGE, public
 from app.main import create_app
 from app.runtime import Runtime, open_runtime
 from app.webhooks.attempts import attempt
-from app.webhooks.claims import claim, settle
+from app.webhooks.claims import claim
 from app.webhooks.delivery import Courier, deliver_due
+from app.webhooks.settle import settle
 from tests.harness import Project
 from tests.integration.delivering import (
     Receiver,
@@ -48,7 +49,7 @@ async def test_a_worker_dead_between_claim_and_record_loses_nothing(
     rt.clock.advance(timedelta(seconds=26))
     assert await deliver_due(rt) == 1
     assert receiver.ids == [public(MESSAGE, zombie.message_id)] * 2
-    assert await settle(rt.db, [late]) == set()  # another fence
+    assert (await settle(rt.db, [late], lease_seconds=25)).ours == set()  # another fence
     [delivery] = await deliveries(rt)
     assert (delivery["state"], delivery["attempt_count"], len(await attempts(rt))) == ("succeeded", 2, 1)
 
@@ -62,8 +63,8 @@ async def test_a_zombie_may_not_undo(rt: Runtime, project: Project, receiver: Re
     rt.clock.advance(timedelta(seconds=26))
     [owner] = await claim_all(rt)
     assert owner.fence > zombie.fence
-    assert await settle(rt.db, [failed]) == set()
-    assert await settle(rt.db, [await attempt(rt, owner)]) == {owner.delivery_id}
+    assert (await settle(rt.db, [failed], lease_seconds=25)).ours == set()
+    assert (await settle(rt.db, [await attempt(rt, owner)], lease_seconds=25)).ours == {owner.delivery_id}
     assert [d["state"] for d in await deliveries(rt)] == ["succeeded"]
 
 
@@ -73,8 +74,8 @@ async def test_recording_twice_changes_nothing(rt: Runtime, project: Project, re
     await send(rt, project)
     [mine] = await claim_all(rt)
     outcome = await attempt(rt, mine)
-    assert await settle(rt.db, [outcome]) == {mine.delivery_id}
-    assert await settle(rt.db, [outcome]) == set()
+    assert (await settle(rt.db, [outcome], lease_seconds=25)).ours == {mine.delivery_id}
+    assert (await settle(rt.db, [outcome], lease_seconds=25)).ours == set()
     assert len(await attempts(rt)) == 1
 
 
@@ -83,8 +84,10 @@ async def test_what_could_not_be_recorded_in_time_is_not_sent(
 ) -> None:
     await new_endpoint(rt, project, receiver.url)
     await send(rt, project)
-    [short] = await claim(rt.db, batch=1, lease_seconds=rt.settings.delivery_timeout_seconds - 1, room=1, rooms={})
-    await settle(rt.db, [await attempt(rt, short)])
+    [short] = (
+        await claim(rt.db, batch=1, lease_seconds=rt.settings.delivery_timeout_seconds - 1, room=1, rooms={})
+    ).claims
+    await settle(rt.db, [await attempt(rt, short)], lease_seconds=25)
     assert receiver.requests == []
     [delivery] = await deliveries(rt)
     assert (delivery["state"], delivery["attempt_count"]) == ("pending", 0)

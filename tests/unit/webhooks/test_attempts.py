@@ -8,7 +8,8 @@ import pytest
 from app.egress import EgressAnswer
 from app.ids import new_id
 from app.webhooks.attempts import JITTER, decide
-from app.webhooks.claims import Claim, Outcome
+from app.webhooks.claims import Claim
+from app.webhooks.settle import Outcome
 
 WAITS = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
 
@@ -19,14 +20,21 @@ def claim(attempt: int) -> Claim:
         project_id=new_id(),
         fence=1,
         attempt=attempt,
+        is_first=attempt == 1,
         trigger="webhook.test",
         created_at=datetime.now(UTC),
         message_id=new_id(),
         payload=b"{}",
+        calendar_id=None,
+        lane=None,
+        seq=None,
+        is_digest=False,
         endpoint_id=new_id(),
         endpoint_state="enabled",
         url="https://receiver.example/",
         secret_sealed=b"",
+        retry_seconds=None,
+        is_well=True,
         lease_ends=monotonic() + 25,
         seen_at=monotonic(),
     )

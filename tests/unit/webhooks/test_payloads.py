@@ -72,6 +72,7 @@ def test_events_update_is_the_documented_message() -> None:
                 "last_updated_at": TEXT,
                 "from_seq": 41,
                 "to_seq": 41,
+                "digest_of_count": None,
                 "events": [
                     {
                         "id": public(EVENT, one.event_id),

@@ -1,0 +1,197 @@
+"""What is due, and what becomes of it: sent now, put off, or merged into a digest.
+
+Looking takes no lock. The choice is made here, in memory and without a side effect; `claims` carries it out, and finds
+by the fence what another worker was faster with. What cannot be sent now is put off to the moment from which it can
+(a pause ends, a slot comes free, the head of its lane is tried again), so that it is looked at once and not each time.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from uuid import UUID
+
+from app.db import ReadTx, Row
+from app.webhooks.payloads import EVENTS_UPDATE, TEST
+from app.webhooks.standing import BREAKER_FAILURES
+
+SCAN = 400
+"""Due rows of either priority that are looked at for one claim."""
+LATER_SHARE = 8
+"""One in so many places of a batch is kept for what is not a first attempt, so that an overload starves no retry."""
+BURST_SECONDS = 0.25
+"""A rate limit holds on average; so much of a second's worth may go out at once."""
+PARKED_SECONDS = 300.0
+"""After this time a disabled endpoint's digest is looked at again, for whatever reason it was not woken."""
+
+
+class Pace(NamedTuple):
+    """How often something may be sent to an endpoint: seconds apart, and by how many it is ahead of that."""
+
+    interval: float
+    ahead: float
+
+    def wait(self, count: int) -> float:
+        """Seconds until one more than `count` may be sent; none or less: now."""
+        return self.ahead + (count + 1) * self.interval - max(BURST_SECONDS, self.interval)
+
+    def room(self, wanted: int) -> int:
+        """How many of `wanted` may be sent now."""
+        return next((count for count in range(wanted) if self.wait(count) > 0), wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A delivery whose time has come, and what of its endpoint and its lane decides whether it is sent."""
+
+    id: UUID
+    fence: int
+    project_id: UUID
+    endpoint_id: UUID
+    calendar_id: UUID | None
+    trigger: str
+    is_first: bool
+    """No attempt was made yet, and it is no replay."""
+    is_digest: bool
+    endpoint_state: str
+    paused: float
+    """Seconds until the endpoint's pause is over; 0 without one."""
+    pace: Pace | None
+    blocked: float | None
+    """Seconds until the head of its lane is due, where that is another one."""
+
+
+@dataclass(slots=True)
+class Choice:
+    """What is to be done with what was looked at."""
+
+    take: list[Due] = field(default_factory=list)
+    put_off: list[tuple[Due, float]] = field(default_factory=list)
+    """With seconds."""
+    merge: set[tuple[UUID, UUID]] = field(default_factory=set)
+    """Endpoints and calendars whose messages become a digest."""
+
+
+_COLUMNS = """
+id, fence, project_id, endpoint_id, calendar_id, trigger, priority, is_digest, lane, seq, next_attempt_at
+"""
+_PART = f"""
+SELECT {_COLUMNS} FROM deliveries
+ WHERE state = 'pending' AND priority = {{priority}} AND next_attempt_at <= (SELECT app_now())
+   AND endpoint_id <> ALL (CAST(:full AS uuid[])) AND project_id <> ALL (CAST(:full_projects AS uuid[]))
+ ORDER BY next_attempt_at LIMIT :scan
+"""  # noqa: S608 - no value comes from outside
+
+_LOOK = f"""
+WITH due AS MATERIALIZED (
+    ({_PART.format(priority=0)}) UNION ALL ({_PART.format(priority=1)})
+)
+SELECT d.id, d.fence, d.project_id, d.endpoint_id, d.calendar_id, d.trigger, d.priority, d.is_digest,
+       CASE WHEN e.deleted_at IS NULL THEN e.state ELSE 'deleted' END AS endpoint_state,
+       coalesce(extract(epoch FROM e.paused_until - (SELECT app_now())), 0)::float8 AS paused,
+       CASE WHEN e.failure_count >= {BREAKER_FAILURES} OR e.state = 'failing' THEN CAST(:probe AS float8)
+            ELSE 1.0::float8 / e.rate_limit END AS interval,
+       coalesce(extract(epoch FROM e.next_slot_at - (SELECT app_now())), 0)::float8 AS ahead,
+       CASE WHEN d.lane IS NOT NULL THEN (
+           SELECT extract(epoch FROM h.next_attempt_at - (SELECT app_now()))::float8 FROM deliveries h
+            WHERE h.endpoint_id = d.endpoint_id AND h.lane = d.lane AND h.state = 'pending' AND h.seq < d.seq
+            ORDER BY h.seq LIMIT 1
+       ) END AS blocked
+  FROM due d JOIN webhook_endpoints e ON e.id = d.endpoint_id
+ ORDER BY d.priority, d.next_attempt_at
+"""  # noqa: S608 - no value comes from outside
+
+
+async def look(
+    tx: ReadTx, *, full: Sequence[UUID], full_projects: Sequence[UUID], probe_seconds: float
+) -> Sequence[Due]:
+    """What is due, first attempts before others, the longest due first; none of `full` endpoints and projects.
+
+    `probe_seconds`: how far apart attempts at an endpoint are whose breaker is half open.
+    """
+    params = {"full": full, "full_projects": full_projects, "probe": probe_seconds, "scan": SCAN}
+    return [_due(row) for row in await tx.rows(_LOOK, params)]
+
+
+def _due(row: Row) -> Due:
+    return Due(
+        id=row.id,
+        fence=row.fence,
+        project_id=row.project_id,
+        endpoint_id=row.endpoint_id,
+        calendar_id=row.calendar_id,
+        trigger=row.trigger,
+        is_first=row.priority == 0,
+        is_digest=row.is_digest,
+        endpoint_state=row.endpoint_state,
+        paused=row.paused,
+        pace=None if row.interval is None else Pace(row.interval, max(row.ahead, 0.0)),
+        blocked=row.blocked,
+    )
+
+
+def choose(
+    due: Iterable[Due],
+    *,
+    batch: int,
+    room: int,
+    rooms: Mapping[UUID, int],
+    share: int,
+    shares: Mapping[UUID, int],
+) -> Choice:
+    """At most `batch` to send: of an endpoint its room (`rooms`, else `room`), of a project its share."""
+    choice = Choice()
+    ready: list[Due] = []
+    paced: Counter[UUID] = Counter()
+    for row in due:
+        if row.endpoint_state in ("failing", "disabled") and row.trigger == EVENTS_UPDATE:
+            if not row.is_digest and row.calendar_id is not None:
+                choice.merge.add((row.endpoint_id, row.calendar_id))
+                continue
+            if row.endpoint_state == "disabled":
+                choice.put_off.append((row, PARKED_SECONDS))
+                continue
+        wait = _wait(row, paced)
+        if wait is None:
+            ready.append(row)
+        elif wait > 0:
+            choice.put_off.append((row, wait))
+    choice.take = _fitting(ready, batch=batch, room=room, rooms=rooms, share=share, shares=shares)
+    return choice
+
+
+def _wait(row: Due, paced: Counter[UUID]) -> float | None:
+    """Seconds to put it off; 0 where its time comes with what is taken now; None where it may be sent."""
+    if row.trigger == TEST or row.endpoint_state in ("deleted", "disabled"):
+        return None  # a test goes out whatever the standing; the others end without an exchange
+    if row.paused > 0:
+        return row.paused
+    if row.blocked is not None:
+        return max(row.blocked, 0.0)
+    if row.pace is None:
+        return None
+    wait = row.pace.wait(paced[row.endpoint_id])
+    paced[row.endpoint_id] += 1
+    return wait if wait > 0 else None
+
+
+def _fitting(
+    ready: Sequence[Due], *, batch: int, room: int, rooms: Mapping[UUID, int], share: int, shares: Mapping[UUID, int]
+) -> list[Due]:
+    later = sum(not row.is_first for row in ready)
+    left = {True: batch - min(later, batch // LATER_SHARE), False: batch}
+    taken: list[Due] = []
+    endpoints: Counter[UUID] = Counter()
+    projects: Counter[UUID] = Counter()
+    for row in ready:
+        if len(taken) == batch:
+            break
+        if endpoints[row.endpoint_id] >= rooms.get(row.endpoint_id, room):
+            continue
+        if projects[row.project_id] >= shares.get(row.project_id, share) or not left[row.is_first]:
+            continue
+        endpoints[row.endpoint_id] += 1
+        projects[row.project_id] += 1
+        left[row.is_first] -= 1
+        taken.append(row)
+    return taken

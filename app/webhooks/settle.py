@@ -1,0 +1,221 @@
+"""The record of attempts: how claims ended, and what that means for their endpoints, lanes and gaps.
+
+One transaction for many outcomes. Each counts under the fence of its claim only: what was claimed again meanwhile, or
+was dropped, changes nothing. Endpoints are locked before deliveries, and deliveries in the order of their ids.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Literal
+from uuid import UUID
+
+import orjson
+
+from app.db import Database, Tx
+from app.webhooks.claims import Claim
+from app.webhooks.payloads import EVENTS_UPDATE
+from app.webhooks.standing import THROTTLING, Result, judge
+
+State = Literal["pending", "succeeded", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a claim ended. `wait_seconds` is until the next attempt of one that stays pending."""
+
+    claim: Claim
+    state: State
+    wait_seconds: float
+    started: float
+    """On the monotonic clock."""
+    is_attempt: bool = True
+    """False where nothing was sent: the claim is given back, and does not count."""
+    is_charged: bool = True
+    """False where the fault was not the endpoint's."""
+    retry_after: float = 0.0
+    """Seconds, as the endpoint asked for."""
+    status: int | None = None
+    error: str | None = None
+    phases_ms: Mapping[str, float | None] | None = None
+    address: str | None = None
+    response_body: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The ids that were still ours, and whether something became due by that."""
+
+    ours: set[UUID]
+    is_more: bool
+
+
+# Settling uses the fence up: recording the same outcome twice (the answer to a commit was lost) changes nothing.
+# Rows are locked in the order of their ids, like everywhere a pending delivery is touched and waited for.
+_SETTLE = """
+WITH outcome AS (
+    SELECT * FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:states AS text[]), CAST(:waits AS float8[]),
+        CAST(:attempts AS bool[]), CAST(:ages AS float8[]), CAST(:statuses AS int[]), CAST(:errors AS text[]),
+        CAST(:phases AS text[]), CAST(:addresses AS text[]), CAST(:bodies AS text[]), CAST(:priorities AS int[])
+    ) AS o (id, fence, state, wait, is_attempt, age, status, error, phases, address, body, priority)
+), ours AS (
+    SELECT d.id FROM deliveries d JOIN outcome o ON o.id = d.id AND o.fence = d.fence
+    ORDER BY d.id FOR UPDATE OF d
+), settled AS (
+    UPDATE deliveries d
+    SET state = o.state,
+        next_attempt_at = CASE WHEN o.state = 'pending'
+                               THEN (SELECT app_now()) + make_interval(secs => o.wait) END,
+        attempt_count = d.attempt_count - CASE WHEN o.is_attempt THEN 0 ELSE 1 END,
+        fence = d.fence + 1,
+        priority = o.priority,
+        updated_at = clock_timestamp()
+    FROM ours JOIN outcome o ON o.id = ours.id
+    WHERE d.id = ours.id
+    RETURNING d.id
+), logged AS (
+    INSERT INTO delivery_attempts (delivery_id, at, status, error, phases_ms, address, response_body)
+    SELECT o.id, (SELECT app_now()) - make_interval(secs => o.age), o.status, o.error,
+           CAST(o.phases AS jsonb), o.address, o.body
+    FROM settled JOIN outcome o ON o.id = settled.id
+    WHERE o.is_attempt
+)
+SELECT id FROM settled
+"""
+
+# Whose turn it is in a lane once its head is done. Its fence is raised, so that who has just seen it wait does not put
+# it off; it is locked with the heads, so that all are locked in one order.
+_LOCK_LANES = """
+SELECT d.id FROM deliveries d
+ WHERE d.id = ANY (CAST(:ids AS uuid[])) OR d.id IN (
+    SELECT (SELECT n.id FROM deliveries n
+             WHERE n.endpoint_id = h.endpoint_id AND n.lane = h.lane AND n.state = 'pending' AND n.seq > h.seq
+             ORDER BY n.seq LIMIT 1)
+      FROM unnest(CAST(:endpoints AS uuid[]), CAST(:lanes AS uuid[]), CAST(:seqs AS bigint[])) AS h (
+        endpoint_id, lane, seq
+      )
+ )
+ ORDER BY d.id FOR UPDATE
+"""
+
+_NEXT_IN_LANE = """
+UPDATE deliveries d SET next_attempt_at = app_now(), fence = d.fence + 1
+ WHERE d.next_attempt_at > app_now() AND d.id IN (
+    SELECT (SELECT n.id FROM deliveries n
+             WHERE n.endpoint_id = h.endpoint_id AND n.lane = h.lane AND n.state = 'pending'
+             ORDER BY n.seq LIMIT 1)
+      FROM unnest(CAST(:endpoints AS uuid[]), CAST(:lanes AS uuid[])) AS h (endpoint_id, lane)
+ ) AND d.id = ANY (CAST(:locked AS uuid[])) AND d.id <> ALL (CAST(:ids AS uuid[]))
+"""
+
+_OPEN_GAPS = """
+INSERT INTO delivery_gaps (endpoint_id, calendar_id, from_seq)
+SELECT d.endpoint_id, d.calendar_id, min(m.from_seq)
+  FROM deliveries d JOIN messages m ON m.id = d.message_id
+ WHERE d.id = ANY (CAST(:ids AS uuid[])) AND d.calendar_id IS NOT NULL AND m.from_seq IS NOT NULL
+ GROUP BY d.endpoint_id, d.calendar_id
+ ORDER BY d.endpoint_id, d.calendar_id
+ON CONFLICT (endpoint_id, calendar_id) DO UPDATE SET from_seq = least(delivery_gaps.from_seq, excluded.from_seq)
+"""
+
+_CLOSE_GAPS = """
+WITH closed AS (
+    SELECT g.endpoint_id, g.calendar_id FROM delivery_gaps g
+      JOIN deliveries d ON d.endpoint_id = g.endpoint_id AND d.calendar_id = g.calendar_id
+      JOIN messages m ON m.id = d.message_id AND g.from_seq BETWEEN m.from_seq AND m.to_seq
+     WHERE d.id = ANY (CAST(:ids AS uuid[]))
+     ORDER BY g.endpoint_id, g.calendar_id FOR UPDATE OF g
+)
+DELETE FROM delivery_gaps g USING closed c WHERE g.endpoint_id = c.endpoint_id AND g.calendar_id = c.calendar_id
+"""
+
+
+async def settle(db: Database, outcomes: Sequence[Outcome], *, lease_seconds: float) -> Settled:
+    """Record how claims ended, with one attempt each, and what that means for their endpoints and lanes.
+
+    Endpoints are locked before deliveries, deliveries in the order of their ids, by whoever waits for them.
+    """
+    async with db.transaction() as tx:
+        is_changed = await _judge(tx, outcomes, lease_seconds=lease_seconds)
+        ended = [o.claim for o in outcomes if o.claim.lane is not None and o.state != "pending"]
+        locked = await _lock_lanes(tx, outcomes, ended) if ended else []
+        rows = await tx.rows(_SETTLE, _columns(outcomes))
+        ours = {row.id for row in rows}
+        await _mark_gaps(tx, [o for o in outcomes if o.claim.delivery_id in ours])
+        heads = [claim for claim in ended if claim.delivery_id in ours]
+        if heads:
+            await tx.execute(_NEXT_IN_LANE, _heads(heads) | {"locked": locked, "ids": list(ours)})
+    return Settled(ours, is_more=is_changed or bool(heads))
+
+
+_CURRENT = """
+SELECT d.id FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[])) AS c (id, fence)
+  JOIN deliveries d ON d.id = c.id AND d.fence = c.fence
+"""
+
+
+async def _judge(tx: Tx, outcomes: Sequence[Outcome], *, lease_seconds: float) -> bool:
+    """Tell the endpoints whose standing these outcomes may change; whether one changed its state."""
+    telling = [o for o in outcomes if o.is_attempt and o.is_charged and (o.state != "succeeded" or not o.claim.is_well)]
+    if not telling:
+        return False
+    params = {"ids": [o.claim.delivery_id for o in telling], "fences": [o.claim.fence for o in telling]}
+    current = {row.id for row in await tx.rows(_CURRENT, params)}
+    now: datetime = await tx.scalar("SELECT app_now()")
+    results: dict[UUID, tuple[str, list[Result]]] = {}
+    for outcome in outcomes:  # all of them: a success between two failures counts
+        claim = outcome.claim
+        if outcome.is_attempt and outcome.is_charged and (claim.delivery_id in current or outcome.state == "succeeded"):
+            results.setdefault(claim.endpoint_id, (claim.url, []))[1].append(_result(outcome, now))
+    asked = {o.claim.endpoint_id for o in telling if o.claim.delivery_id in current}
+    results = {endpoint: told for endpoint, told in results.items() if endpoint in asked}
+    return bool(await judge(tx, results, lease_seconds=lease_seconds)) if results else False
+
+
+def _result(outcome: Outcome, now: datetime) -> Result:
+    at = now - timedelta(seconds=monotonic() - outcome.started)
+    if outcome.state == "succeeded":
+        return Result(at, "succeeded")
+    if outcome.error == "gone":
+        return Result(at, "gone")
+    return Result(at, "throttled" if outcome.status in THROTTLING else "failed", outcome.retry_after)
+
+
+async def _lock_lanes(tx: Tx, outcomes: Sequence[Outcome], ended: Sequence[Claim]) -> list[UUID]:
+    params = _heads(ended) | {"ids": [o.claim.delivery_id for o in outcomes], "seqs": [c.seq for c in ended]}
+    return [row.id for row in await tx.rows(_LOCK_LANES, params)]
+
+
+def _heads(claims: Sequence[Claim]) -> dict[str, list[object]]:
+    return {"endpoints": [c.endpoint_id for c in claims], "lanes": [c.lane for c in claims]}
+
+
+async def _mark_gaps(tx: Tx, outcomes: Sequence[Outcome]) -> None:
+    """Remember from where an endpoint lacks a calendar's changes; forget it once a digest was acknowledged."""
+    told = [o for o in outcomes if o.claim.trigger == EVENTS_UPDATE]
+    lost = [o.claim.delivery_id for o in told if o.state == "failed"]
+    caught_up = [o.claim.delivery_id for o in told if o.state == "succeeded" and o.claim.is_digest]
+    if lost:
+        await tx.execute(_OPEN_GAPS, {"ids": lost})
+    if caught_up:
+        await tx.execute(_CLOSE_GAPS, {"ids": caught_up})
+
+
+def _columns(outcomes: Sequence[Outcome]) -> dict[str, list[object]]:
+    now = monotonic()
+    return {
+        "ids": [o.claim.delivery_id for o in outcomes],
+        "fences": [o.claim.fence for o in outcomes],
+        "states": [o.state for o in outcomes],
+        "waits": [o.wait_seconds for o in outcomes],
+        "attempts": [o.is_attempt for o in outcomes],
+        "ages": [now - o.started for o in outcomes],
+        "statuses": [o.status for o in outcomes],
+        "errors": [o.error for o in outcomes],
+        "phases": [orjson.dumps(o.phases_ms or {}).decode() for o in outcomes],
+        "addresses": [o.address for o in outcomes],
+        "bodies": [o.response_body for o in outcomes],
+        "priorities": [int(o.is_attempt or not o.claim.is_first) for o in outcomes],
+    }
