@@ -23,6 +23,7 @@ from app.errors import NotFound
 from app.ids import DELIVERY, ENDPOINT, new_id, public
 from app.instants import instant
 from app.webhooks import outbox, payloads
+from app.webhooks.standing import release
 
 _ORDER = Order("w.created_at", "w.id", is_descending=True)
 Trigger = Literal["calendar.events_update", "calendar.state_change", "calendar.health_change", "oauth_app.failing"]
@@ -38,6 +39,11 @@ UPDATE webhook_endpoints
    SET url = coalesce(:url, url), triggers = coalesce(CAST(:triggers AS text[]), triggers),
        metadata = CASE WHEN :is_metadata_given THEN CAST(:metadata AS jsonb) ELSE metadata END,
        state = CASE WHEN :is_enabled THEN 'enabled' ELSE state END,
+       failure_count = CASE WHEN :is_fresh THEN 0 ELSE failure_count END,
+       pause_count = CASE WHEN :is_fresh THEN 0 ELSE pause_count END,
+       failing_since = CASE WHEN NOT :is_fresh THEN failing_since END,
+       paused_until = CASE WHEN NOT :is_fresh THEN paused_until END,
+       next_slot_at = CASE WHEN NOT :is_fresh THEN next_slot_at END,
        disabled_reason = CASE WHEN :is_enabled THEN NULL ELSE disabled_reason END,
        updated_at = app_now()
  WHERE project_id = :project AND id = :id AND deleted_at IS NULL
@@ -263,9 +269,13 @@ async def update_endpoint(
         "metadata": metadata_text(body.metadata),
         "is_metadata_given": "metadata" in body.model_fields_set,
         "is_enabled": body.state is not None,
+        "is_fresh": body.state is not None or body.url is not None,
     }
     if not await tx.execute(_UPDATE, params):
         raise NotFound
+    if body.state is not None:
+        await release(tx, [key])
+        tx.after_commit(rt.queue.wake_delivery)
     return answer(await _read(tx, project_id, endpoint_id=key))
 
 

@@ -91,6 +91,9 @@ deliveries = Table(
     Column("seq", BigInteger, server_default=text("nextval('deliveries_seq')")),  # the order of publishing
     Column("lane", Uuid),  # the calendar, where the endpoint wants its messages in order
     Column("priority", SmallInteger, nullable=False, server_default=ZERO),  # 0: a first attempt, 1: any other
+    Column(
+        "is_claimed", Boolean, nullable=False, server_default=FALSE
+    ),  # and under way, while next_attempt_at is ahead
     Column("is_digest", Boolean, nullable=False, server_default=FALSE),
     Column("merged_count", Integer, nullable=False, server_default=ZERO),  # messages in the digest
     Column("attempt_count", Integer, nullable=False, server_default=ZERO),

@@ -71,6 +71,7 @@ WITH mine AS (
     SET next_attempt_at = (SELECT app_now()) + make_interval(secs => :lease),
         attempt_count = d.attempt_count + 1,
         fence = d.fence + 1,
+        is_claimed = true,
         priority = 1
     FROM mine
     WHERE d.id = mine.id

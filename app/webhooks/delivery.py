@@ -117,7 +117,7 @@ class Courier:
             is_one_full = is_one_full or lane.is_full
             self._turns.queue(lane)
         self._start()
-        merged = await merge(self._rt, claimed.merge, lease_seconds=self._lease) if claimed.merge else 0
+        merged = await merge(self._rt, claimed.merge) if claimed.merge else 0
         return claimed.is_more or merged > 0 or (is_one_full and self._may_look_past())
 
     def _may_look_past(self) -> bool:
@@ -228,7 +228,7 @@ class Courier:
                 await asyncio.sleep(RECORD_PAUSE_SECONDS)
             batch = self._results[:RECORD_BATCH]
             try:
-                settled = await settle(self._rt.db, batch, lease_seconds=self._lease)
+                settled = await settle(self._rt.db, batch)
             except DATABASE_ERRORS as exc:
                 log.warning("delivery.not_recorded", error=type(exc).__name__, results=len(self._results))
                 failures += 1

@@ -26,7 +26,7 @@ SELECT id FROM webhook_endpoints
  ORDER BY id FOR NO KEY UPDATE
 """
 
-# Not what may be under way: attempted, and due again only when its lease has ended.
+# Not what is under way: claimed, under a lease that has not ended.
 _PENDING = """
 WITH mine AS (
     SELECT d.id
@@ -35,15 +35,14 @@ WITH mine AS (
         SELECT d.id FROM deliveries d
          WHERE d.calendar_id = k.calendar_id AND d.endpoint_id = k.endpoint_id AND d.state = 'pending'
            AND d.trigger = 'calendar.events_update'
-           AND (d.attempt_count = 0 OR d.next_attempt_at <= app_now()
-                OR d.next_attempt_at > app_now() + make_interval(secs => :lease))
+           AND (NOT d.is_claimed OR d.next_attempt_at <= app_now())
          ORDER BY d.is_digest DESC, d.seq LIMIT :most
       ) d
 ), locked AS (
     SELECT d.id, d.endpoint_id, d.calendar_id, d.project_id, d.lane, d.message_id, d.seq, d.is_digest, d.attempt_count,
            d.merged_count
       FROM deliveries d JOIN mine ON mine.id = d.id
-     WHERE d.state = 'pending'
+     WHERE d.state = 'pending' AND (NOT d.is_claimed OR d.next_attempt_at <= app_now())
      ORDER BY d.id FOR UPDATE OF d
 )
 SELECT l.*, m.payload, g.from_seq AS gap_seq, app_now() AS now
@@ -114,8 +113,8 @@ class _Digest(NamedTuple):
     merged: Sequence[Row]
 
 
-async def merge(rt: Runtime, keys: Collection[tuple[UUID, UUID]], *, lease_seconds: float) -> int:
-    """Merge what waits for these endpoints and calendars; how many messages were. `lease_seconds`: of a claim.
+async def merge(rt: Runtime, keys: Collection[tuple[UUID, UUID]]) -> int:
+    """Merge what waits for these endpoints and calendars; how many messages were.
 
     An endpoint that is well again by now is left alone: its messages go out one by one.
     """
@@ -124,17 +123,16 @@ async def merge(rt: Runtime, keys: Collection[tuple[UUID, UUID]], *, lease_secon
     for start in range(0, len(wanted), KEYS_AT_ONCE):
         part = wanted[start : start + KEYS_AT_ONCE]
         async with rt.db.transaction() as tx:
-            merged += await _merge(tx, part, lease_seconds=lease_seconds)
+            merged += await _merge(tx, part)
     return merged
 
 
-async def _merge(tx: Tx, keys: Sequence[tuple[UUID, UUID]], *, lease_seconds: float) -> int:
+async def _merge(tx: Tx, keys: Sequence[tuple[UUID, UUID]]) -> int:
     locked = {row.id for row in await tx.rows(_LOCK, {"ids": sorted({endpoint for endpoint, _ in keys})})}
     keys = [key for key in keys if key[0] in locked]
     params = {
         "endpoints": [endpoint for endpoint, _ in keys],
         "calendars": [calendar for _, calendar in keys],
-        "lease": lease_seconds,
         "most": MESSAGES_AT_ONCE,
     }
     rows = await tx.rows(_PENDING, params) if keys else []

@@ -156,6 +156,7 @@ def choose(
             ready.append(row)
         elif wait > 0:
             choice.put_off.append((row, wait))
+    ready = [row for row in ready if not row.is_digest or (row.endpoint_id, row.calendar_id) not in choice.merge]
     choice.take = _fitting(ready, batch=batch, room=room, rooms=rooms, share=share, shares=shares)
     return choice
 

@@ -70,6 +70,7 @@ WITH outcome AS (
                                THEN (SELECT app_now()) + make_interval(secs => o.wait) END,
         attempt_count = d.attempt_count - CASE WHEN o.is_attempt THEN 0 ELSE 1 END,
         fence = d.fence + 1,
+        is_claimed = false,
         priority = o.priority,
         updated_at = clock_timestamp()
     FROM ours JOIN outcome o ON o.id = ours.id
@@ -132,13 +133,13 @@ DELETE FROM delivery_gaps g USING closed c WHERE g.endpoint_id = c.endpoint_id A
 """
 
 
-async def settle(db: Database, outcomes: Sequence[Outcome], *, lease_seconds: float) -> Settled:
+async def settle(db: Database, outcomes: Sequence[Outcome]) -> Settled:
     """Record how claims ended, with one attempt each, and what that means for their endpoints and lanes.
 
     Endpoints are locked before deliveries, deliveries in the order of their ids, by whoever waits for them.
     """
     async with db.transaction() as tx:
-        is_changed = await _judge(tx, outcomes, lease_seconds=lease_seconds)
+        is_changed = await _judge(tx, outcomes)
         ended = [o.claim for o in outcomes if o.claim.lane is not None and o.state != "pending"]
         locked = await _lock_lanes(tx, outcomes, ended) if ended else []
         rows = await tx.rows(_SETTLE, _columns(outcomes))
@@ -156,7 +157,7 @@ SELECT d.id FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[])) AS c (i
 """
 
 
-async def _judge(tx: Tx, outcomes: Sequence[Outcome], *, lease_seconds: float) -> bool:
+async def _judge(tx: Tx, outcomes: Sequence[Outcome]) -> bool:
     """Tell the endpoints whose standing these outcomes may change; whether one changed its state."""
     telling = [o for o in outcomes if o.is_attempt and o.is_charged and (o.state != "succeeded" or not o.claim.is_well)]
     if not telling:
@@ -171,7 +172,7 @@ async def _judge(tx: Tx, outcomes: Sequence[Outcome], *, lease_seconds: float) -
             results.setdefault(claim.endpoint_id, (claim.url, []))[1].append(_result(outcome, now))
     asked = {o.claim.endpoint_id for o in telling if o.claim.delivery_id in current}
     results = {endpoint: told for endpoint, told in results.items() if endpoint in asked}
-    return bool(await judge(tx, results, lease_seconds=lease_seconds)) if results else False
+    return bool(await judge(tx, results)) if results else False
 
 
 def _result(outcome: Outcome, now: datetime) -> Result:

@@ -117,14 +117,14 @@ UPDATE webhook_endpoints e
  WHERE e.id = n.id
 """
 
-# What waits for a later attempt becomes part of a digest at once, and not only when its time has come. What may be
-# under way (due before its lease would end) is left to itself.
+# What waits for a later attempt becomes part of a digest at once, and not only when its time has come. What is
+# under way is left to itself.
 _HURRY = """
 WITH waiting AS (
     SELECT id FROM deliveries
      WHERE endpoint_id = ANY (CAST(:ids AS uuid[])) AND created_at > app_now() - make_interval(days => :days)
        AND state = 'pending' AND trigger = 'calendar.events_update' AND NOT is_digest
-       AND next_attempt_at > app_now() + make_interval(secs => :lease)
+       AND next_attempt_at > app_now() AND NOT is_claimed
      ORDER BY id FOR UPDATE SKIP LOCKED
 )
 UPDATE deliveries d SET next_attempt_at = app_now() FROM waiting WHERE d.id = waiting.id
@@ -135,19 +135,17 @@ WITH waiting AS (
     SELECT d.id FROM delivery_gaps g
       JOIN deliveries d ON d.calendar_id = g.calendar_id AND d.endpoint_id = g.endpoint_id
      WHERE g.endpoint_id = ANY (CAST(:ids AS uuid[])) AND d.state = 'pending' AND d.is_digest
-       AND (d.attempt_count = 0 OR d.next_attempt_at > app_now() + make_interval(secs => :lease))
+       AND NOT d.is_claimed
      ORDER BY d.id FOR UPDATE OF d SKIP LOCKED
 )
 UPDATE deliveries d SET next_attempt_at = app_now(), fence = fence + 1 FROM waiting WHERE d.id = waiting.id
 """
 
 
-async def judge(
-    tx: Tx, results: Mapping[UUID, tuple[str, Sequence[Result]]], *, lease_seconds: float
-) -> list[tuple[UUID, EndpointState]]:
+async def judge(tx: Tx, results: Mapping[UUID, tuple[str, Sequence[Result]]]) -> list[tuple[UUID, EndpointState]]:
     """Apply results to their endpoints, by id with the URL that was asked; the states that changed.
 
-    Locks the endpoints, so it comes before any delivery is locked. `lease_seconds`: how long a claim lasts.
+    Locks the endpoints, so it comes before any delivery is locked.
     """
     params = {"ids": list(results), "urls": [url for url, _ in results.values()]}
     before: dict[UUID, Standing] = {}
@@ -162,18 +160,18 @@ async def judge(
     failing = [id_ for id_, state in changed if state != "enabled"]
     if failing:
         days = DISABLED_AFTER.days + 1
-        await tx.execute(_HURRY, {"ids": failing, "days": days, "lease": lease_seconds})
+        await tx.execute(_HURRY, {"ids": failing, "days": days})
     well = [id_ for id_, state in changed if state == "enabled"]
     if well:
-        await release(tx, well, lease_seconds=lease_seconds)
+        await release(tx, well)
     if changed:
         tx.after_commit(lambda: _tell(changed))
     return changed
 
 
-async def release(tx: Tx, endpoint_ids: Sequence[UUID], *, lease_seconds: float) -> int:
+async def release(tx: Tx, endpoint_ids: Sequence[UUID]) -> int:
     """Make the digests of endpoints that came back due now; how many. Lock the endpoints before."""
-    return await tx.execute(_RELEASE, {"ids": list(endpoint_ids), "lease": lease_seconds})
+    return await tx.execute(_RELEASE, {"ids": list(endpoint_ids)})
 
 
 def _tell(changed: Sequence[tuple[UUID, EndpointState]]) -> None:

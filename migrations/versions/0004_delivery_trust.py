@@ -41,6 +41,7 @@ def _delivery() -> tuple[sa.Column[Any], ...]:
     return (
         sa.Column("lane", sa.Uuid()),
         sa.Column("priority", sa.SmallInteger(), nullable=False, server_default=sa.text("0")),
+        sa.Column("is_claimed", sa.Boolean(), nullable=False, server_default=sa.text("false")),
         sa.Column("is_digest", sa.Boolean(), nullable=False, server_default=sa.text("false")),
         sa.Column("merged_count", sa.Integer(), nullable=False, server_default=sa.text("0")),
     )

@@ -213,7 +213,7 @@ async def test_gone_says_nothing_about_an_url_put_in_its_place(
     outcome = await attempt(rt, mine)
     async with rt.db.transaction() as tx:
         await tx.execute("UPDATE webhook_endpoints SET url = url || '/new' WHERE id = :id", {"id": endpoint.id})
-    await settle(rt.db, [outcome], lease_seconds=25)
+    await settle(rt.db, [outcome])
     [row] = await rows(rt, "SELECT state FROM webhook_endpoints WHERE id = :id", id=endpoint.id)
     assert row == {"state": "enabled"}
 
@@ -230,7 +230,7 @@ async def test_a_deleted_calendar_tells_nothing_more(rt: Runtime, project: Proje
     outcome = await attempt(rt, in_flight)
     async with rt.db.transaction() as tx:
         assert await drop_undelivered(tx, calendar_id) == 3
-    assert (await settle(rt.db, [outcome], lease_seconds=25)).ours == set()
+    assert (await settle(rt.db, [outcome])).ours == set()
     assert await deliver_due(rt) == 2
     left = [(d["calendar_id"], d["state"]) for d in await deliveries(rt)]
     assert left == [(calendar_id, "succeeded"), (other_calendar, "succeeded"), (None, "succeeded")]

@@ -49,7 +49,7 @@ async def test_a_worker_dead_between_claim_and_record_loses_nothing(
     rt.clock.advance(timedelta(seconds=26))
     assert await deliver_due(rt) == 1
     assert receiver.ids == [public(MESSAGE, zombie.message_id)] * 2
-    assert (await settle(rt.db, [late], lease_seconds=25)).ours == set()  # another fence
+    assert (await settle(rt.db, [late])).ours == set()  # another fence
     [delivery] = await deliveries(rt)
     assert (delivery["state"], delivery["attempt_count"], len(await attempts(rt))) == ("succeeded", 2, 1)
 
@@ -63,8 +63,8 @@ async def test_a_zombie_may_not_undo(rt: Runtime, project: Project, receiver: Re
     rt.clock.advance(timedelta(seconds=26))
     [owner] = await claim_all(rt)
     assert owner.fence > zombie.fence
-    assert (await settle(rt.db, [failed], lease_seconds=25)).ours == set()
-    assert (await settle(rt.db, [await attempt(rt, owner)], lease_seconds=25)).ours == {owner.delivery_id}
+    assert (await settle(rt.db, [failed])).ours == set()
+    assert (await settle(rt.db, [await attempt(rt, owner)])).ours == {owner.delivery_id}
     assert [d["state"] for d in await deliveries(rt)] == ["succeeded"]
 
 
@@ -74,8 +74,8 @@ async def test_recording_twice_changes_nothing(rt: Runtime, project: Project, re
     await send(rt, project)
     [mine] = await claim_all(rt)
     outcome = await attempt(rt, mine)
-    assert (await settle(rt.db, [outcome], lease_seconds=25)).ours == {mine.delivery_id}
-    assert (await settle(rt.db, [outcome], lease_seconds=25)).ours == set()
+    assert (await settle(rt.db, [outcome])).ours == {mine.delivery_id}
+    assert (await settle(rt.db, [outcome])).ours == set()
     assert len(await attempts(rt)) == 1
 
 
@@ -87,7 +87,7 @@ async def test_what_could_not_be_recorded_in_time_is_not_sent(
     [short] = (
         await claim(rt.db, batch=1, lease_seconds=rt.settings.delivery_timeout_seconds - 1, room=1, rooms={})
     ).claims
-    await settle(rt.db, [await attempt(rt, short)], lease_seconds=25)
+    await settle(rt.db, [await attempt(rt, short)])
     assert receiver.requests == []
     [delivery] = await deliveries(rt)
     assert (delivery["state"], delivery["attempt_count"]) == ("pending", 0)

@@ -1,0 +1,432 @@
+"""Endpoints that fail: paused, probed, failing, disabled, and told everything once they are back."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+
+from app.ids import CALENDAR, ENDPOINT, EVENT, MESSAGE, new_id, parse, public
+from app.runtime import Runtime
+from app.webhooks import payloads
+from app.webhooks.delivery import deliver_due
+from app.webhooks.outbox import NewMessage, publish
+from app.webhooks.standing import BREAKER_FAILURES, PAUSE_SECONDS
+from tests.harness import Project
+from tests.integration.delivering import Endpoint, Receiver, attempts, deliveries, new_endpoint, receiving, rows, send
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as made:
+        yield made
+
+
+async def tell(rt: Runtime, project: Project, calendar_id: UUID, *seqs: int) -> None:
+    """Publish one round of a calendar's changes, as the engine does."""
+    calendar = payloads.MessageCalendar(calendar_id, "mine", {"tenant": "1"})
+    connection = payloads.Connection("connected", None, rt.clock.now(), rt.clock.now())
+    message_id = new_id()
+    changes = [payloads.EventChange(UUID(int=seq), "updated", seq, ("renamed",), {}) for seq in seqs]
+    payload = payloads.events_update(
+        message_id,
+        at=rt.clock.now(),
+        calendar=calendar,
+        connection=connection,
+        changes=changes,
+        last_updated_at=rt.clock.now(),
+    )
+    message = NewMessage(
+        message_id,
+        project.id,
+        calendar_id,
+        payloads.EVENTS_UPDATE,
+        payload,
+        from_seq=min(seqs, default=None),
+        to_seq=max(seqs, default=None),
+    )
+    async with rt.db.transaction() as tx:
+        await publish(tx, rt.queue, [message])
+
+
+async def standing(rt: Runtime, endpoint: Endpoint) -> dict[str, Any]:
+    [row] = await rows(
+        rt,
+        "SELECT state, disabled_reason, failure_count, pause_count, failing_since, paused_until"
+        " FROM webhook_endpoints WHERE id = :id",
+        id=endpoint.id,
+    )
+    return row
+
+
+async def put(rt: Runtime, endpoint: Endpoint, state: str, *, failures: int = 30) -> None:
+    async with rt.db.transaction() as tx:
+        await tx.execute(
+            "UPDATE webhook_endpoints SET state = :state, failure_count = :failures,"
+            " failing_since = app_now() - interval '25 hours' WHERE id = :id",
+            {"state": state, "failures": failures, "id": endpoint.id},
+        )
+
+
+def bodies(receiver: Receiver) -> list[dict[str, Any]]:
+    return [orjson.loads(body) for _, _, body in receiver.requests]
+
+
+def told(body: dict[str, Any]) -> tuple[Any, ...]:
+    data = body["data"]
+    seqs = [entry["change_seq"] for entry in data["events"]]
+    return data["from_seq"], data["to_seq"], data["digest_of_count"], data["truncated"], seqs
+
+
+async def later(rt: Runtime, **time: float) -> int:
+    rt.clock.advance(timedelta(**time))
+    return await deliver_due(rt)
+
+
+class TestBreaker:
+    async def test_it_opens_after_ten_failures_and_then_lets_one_through(
+        self, rt: Runtime, project: Project, receiver: Receiver
+    ) -> None:
+        endpoint = await new_endpoint(rt, project, receiver.url)
+        receiver.statuses = [500]
+        await send(rt, project, count=BREAKER_FAILURES)
+        assert await deliver_due(rt) == BREAKER_FAILURES
+        assert (await standing(rt, endpoint))["pause_count"] == 1
+        await send(rt, project, count=5)
+        assert await deliver_due(rt) == 0
+        waiting = [d for d in await deliveries(rt) if d["attempt_count"] == 0]
+        assert len(waiting) == 5
+        assert all(d["next_attempt_at"] > rt.clock.now() for d in waiting)
+        assert await later(rt, seconds=PAUSE_SECONDS + 0.1) == 1
+        assert receiver.most_busy <= 4
+        assert (await standing(rt, endpoint))["pause_count"] == 2
+        receiver.statuses = [204]
+        assert await later(rt, seconds=2 * PAUSE_SECONDS + 0.1) == 1
+        assert (await standing(rt, endpoint))["failure_count"] == 0
+        while await later(rt, seconds=30):
+            pass
+        assert {d["state"] for d in await deliveries(rt)} <= {"succeeded", "pending"}
+        assert sum(d["state"] == "succeeded" for d in await deliveries(rt)) >= 5
+
+    @pytest.mark.parametrize("status", [429, 502, 504])
+    async def test_a_throttling_answer_pauses_the_whole_endpoint(
+        self, rt: Runtime, project: Project, receiver: Receiver, status: int
+    ) -> None:
+        await new_endpoint(rt, project, receiver.url)
+        receiver.statuses, receiver.headers = [status], {"retry-after": "60"}
+        await send(rt, project)
+        assert await deliver_due(rt) == 1
+        receiver.statuses = [204]
+        await send(rt, project, count=3)
+        assert await later(rt, seconds=59) == 0
+        assert await later(rt, seconds=2) == 4
+
+    async def test_other_failures_pause_nobody(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
+        await new_endpoint(rt, project, receiver.url)
+        receiver.statuses, receiver.headers = [503, 204], {"retry-after": "60"}
+        await send(rt, project)
+        await deliver_due(rt)
+        await send(rt, project, count=3)
+        assert await deliver_due(rt) == 3
+
+    async def test_a_test_goes_out_all_the_same(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
+        endpoint = await new_endpoint(rt, project, receiver.url)
+        receiver.statuses = [429]
+        await send(rt, project)
+        await deliver_due(rt)
+        receiver.statuses = [204]
+        await send(rt, project, endpoint=endpoint)
+        assert await deliver_due(rt) == 1
+        assert (await standing(rt, endpoint))["paused_until"] is None  # a success makes well
+
+
+class TestStates:
+    async def test_a_day_of_failures_then_five(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
+        endpoint = await new_endpoint(rt, project, receiver.url)
+        receiver.statuses = [500]
+        seen: list[tuple[int, str]] = []
+        for hour in range(130):
+            await send(rt, project)
+            await later(rt, hours=1)
+            state = (await standing(rt, endpoint))["state"]
+            if not seen or seen[-1][1] != state:
+                seen.append((hour, state))
+        assert [state for _, state in seen] == ["enabled", "failing", "disabled"]
+        assert 23 <= seen[1][0] <= 26
+        assert 119 <= seen[2][0] <= 122
+        assert (await standing(rt, endpoint))["disabled_reason"] == "failed_for_days"
+        count = len(receiver.requests)
+        await send(rt, project)
+        await later(rt, hours=1)
+        assert len(receiver.requests) == count
+
+    async def test_one_success_brings_it_back(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
+        endpoint = await new_endpoint(rt, project, receiver.url)
+        await put(rt, endpoint, "failing")
+        await send(rt, project, count=3)
+        assert await deliver_due(rt) == 1  # the probe
+        row = await standing(rt, endpoint)
+        assert (row["state"], row["failure_count"], row["failing_since"]) == ("enabled", 0, None)
+        assert await later(rt, seconds=60) == 2
+
+    async def test_two_workers_send_one_probe(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
+        endpoint = await new_endpoint(rt, project, receiver.url)
+        await put(rt, endpoint, "failing")
+        receiver.statuses, receiver.delay = [500], lambda _: 0.2
+        await send(rt, project, count=10)
+        done = await asyncio.gather(deliver_due(rt), deliver_due(rt))
+        assert sum(done) == len(receiver.requests) == 1
+
+    async def test_the_answer_of_a_former_url_counts_for_nothing(
+        self, rt: Runtime, project: Project, receiver: Receiver
+    ) -> None:
+        endpoint = await new_endpoint(rt, project, receiver.url)
+        await put(rt, endpoint, "failing", failures=4)
+        receiver.statuses, receiver.delay = [500], lambda _: 0.3
+        await send(rt, project)
+        async with rt.db.transaction() as tx:
+            await tx.execute("UPDATE webhook_endpoints SET state = 'enabled', failure_count = 0, failing_since = NULL")
+
+        async def move() -> None:
+            while not receiver.busy:
+                await asyncio.sleep(0.005)
+            async with rt.db.transaction() as tx:
+                await tx.execute("UPDATE webhook_endpoints SET url = url || '/new'")
+
+        await asyncio.gather(deliver_due(rt), move())
+        assert (await standing(rt, endpoint))["failure_count"] == 0
+
+
+class TestDigests:
+    async def test_one_message_per_calendar_takes_the_place_of_many(
+        self, rt: Runtime, project: Project, receiver: Receiver
+    ) -> None:
+        endpoint = await new_endpoint(rt, project, receiver.url)
+        await put(rt, endpoint, "failing")
+        receiver.statuses = [500]
+        ana, bo = new_id(), new_id()
+        await tell(rt, project, ana, 1, 2)
+        await deliver_due(rt)  # the probe: sealed, and failed
+        for seq in range(3, 20):
+            await tell(rt, project, ana, seq)
+            await tell(rt, project, bo, seq)
+            await deliver_due(rt)
+        receiver.statuses = [204]
+        receiver.requests.clear()
+        while await later(rt, minutes=16):
+            pass
+        assert sorted(map(told, bodies(receiver))) == [
+            (1, 19, 18, False, list(range(1, 20))),
+            (3, 19, 17, False, list(range(3, 20))),
+        ]
+        assert {body["calendar_id"] for body in bodies(receiver)} == {public(CALENDAR, ana), public(CALENDAR, bo)}
+        states = [d["state"] for d in await deliveries(rt)]
+        assert states.count("succeeded") == 2
+        assert set(states) == {"succeeded", "merged"}
+        assert await rows(rt, "SELECT * FROM delivery_gaps") == []
+
+    async def test_a_digest_is_sealed_by_its_first_attempt(
+        self, rt: Runtime, project: Project, receiver: Receiver
+    ) -> None:
+        endpoint = await new_endpoint(rt, project, receiver.url)
+        await put(rt, endpoint, "failing")
+        receiver.statuses = [500]
+        calendar = new_id()
+        await tell(rt, project, calendar, 1)
+        await deliver_due(rt)
+        await later(rt, minutes=16)
+        first, again = receiver.requests
+        assert (first[1]["webhook-id"], first[2]) == (again[1]["webhook-id"], again[2])
+        await tell(rt, project, calendar, 2)
+        await later(rt, minutes=16)
+        assert receiver.ids[2] != receiver.ids[0]
+        assert told(bodies(receiver)[2]) == (1, 2, 2, False, [1, 2])
+
+    async def test_it_begins_with_what_was_given_up(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
+        endpoint = await new_endpoint(rt, project, receiver.url)
+        async with rt.db.transaction() as tx:
+            await tx.execute("UPDATE webhook_endpoints SET retry_seconds = '{1}'")
+        receiver.statuses = [500]
+        calendar = new_id()
+        await tell(rt, project, calendar, 5, 6)
+        await deliver_due(rt)
+        await later(rt, seconds=2)
+        assert [d["state"] for d in await deliveries(rt)] == ["failed"]
+        await put(rt, endpoint, "failing")
+        await tell(rt, project, calendar, 9)
+        receiver.statuses = [204]
+        await later(rt, minutes=16)
+        assert told(bodies(receiver)[-1]) == (5, 9, 1, True, [9])
+        assert await rows(rt, "SELECT * FROM delivery_gaps") == []
+
+    async def test_what_waits_for_its_next_attempt_is_merged_when_the_endpoint_begins_to_fail(
+        self, rt: Runtime, project: Project, receiver: Receiver
+    ) -> None:
+        endpoint = await new_endpoint(rt, project, receiver.url)
+        receiver.statuses = [500]
+        calendar = new_id()
+        for seq in range(1, 9):
+            await tell(rt, project, calendar, seq)
+            await later(rt, hours=4)
+        assert (await standing(rt, endpoint))["state"] == "failing"
+        await deliver_due(rt)
+        pending = [d for d in await deliveries(rt) if d["state"] == "pending"]
+        assert [d["is_digest"] for d in pending] == [True]
+
+    async def test_a_disabled_endpoint_is_owed_until_it_is_enabled(
+        self, rt: Runtime, project: Project, receiver: Receiver, api: Any
+    ) -> None:
+        endpoint = await new_endpoint(rt, project, receiver.url, state="disabled")
+        calendar = new_id()
+        for seq in range(1, 300):
+            await tell(rt, project, calendar, seq)
+            if seq % 50 == 0:
+                await deliver_due(rt)
+        await deliver_due(rt)
+        assert receiver.requests == []
+        answer = await api.patch(
+            f"/api/v1/webhooks/{public(ENDPOINT, endpoint.id)}", json={"state": "enabled"}, headers=project.headers
+        )
+        assert answer.status_code == 200
+        await deliver_due(rt)
+        [body] = bodies(receiver)
+        assert told(body) == (1, 299, 299, True, list(range(1, 101)))
+        assert len(receiver.requests[0][2]) <= payloads.MAX_BYTES
+        assert body["idempotency_key"] == receiver.ids[0]
+        assert parse(MESSAGE, body["idempotency_key"]) is not None
+        assert body["data"]["events"][0]["id"] == public(EVENT, UUID(int=1))
+
+    async def test_other_triggers_keep_their_schedule(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
+        endpoint = await new_endpoint(rt, project, receiver.url)
+        await put(rt, endpoint, "failing")
+        receiver.statuses = [500]
+        await send(rt, project, count=2)
+        for _ in range(40):
+            await later(rt, minutes=16)
+        assert {d["state"] for d in await deliveries(rt)} == {"pending"}
+        assert {a["status"] for a in await attempts(rt)} == {500}
+        assert all(d["attempt_count"] > 1 for d in await deliveries(rt))
+
+    async def test_an_empty_first_message_is_merged_too(
+        self, rt: Runtime, project: Project, receiver: Receiver
+    ) -> None:
+        endpoint = await new_endpoint(rt, project, receiver.url)
+        await put(rt, endpoint, "failing")
+        await tell(rt, project, new_id())
+        assert await deliver_due(rt) == 1
+        assert told(bodies(receiver)[0]) == (None, None, 1, False, [])
+
+
+class TestOrder:
+    @staticmethod
+    async def ordered(rt: Runtime, project: Project, url: str) -> Endpoint:
+        endpoint = await new_endpoint(rt, project, url)
+        async with rt.db.transaction() as tx:
+            await tx.execute("UPDATE webhook_endpoints SET is_ordered = true WHERE id = :id", {"id": endpoint.id})
+        return endpoint
+
+    @staticmethod
+    def seqs(receiver: Receiver, calendar: UUID) -> Sequence[int]:
+        mine = [body for body in bodies(receiver) if body["calendar_id"] == public(CALENDAR, calendar)]
+        return [body["data"]["from_seq"] for body in mine]
+
+    async def test_a_calendars_messages_go_one_at_a_time_in_order(
+        self, rt: Runtime, project: Project, receiver: Receiver
+    ) -> None:
+        await self.ordered(rt, project, receiver.url)
+        calendars = [new_id() for _ in range(3)]
+        for seq in range(1, 11):
+            for calendar in calendars:
+                await tell(rt, project, calendar, seq)
+        receiver.delay = lambda _: 0.01
+        assert await deliver_due(rt) == 30
+        for calendar in calendars:
+            assert self.seqs(receiver, calendar) == list(range(1, 11))
+        assert 1 < receiver.most_busy <= 3
+
+    async def test_a_failing_head_holds_up_its_own_lane_only(
+        self, rt: Runtime, project: Project, receiver: Receiver
+    ) -> None:
+        await self.ordered(rt, project, receiver.url)
+        blocked, free = new_id(), new_id()
+        await tell(rt, project, blocked, 1)
+        receiver.statuses = [500, 204]
+        assert await deliver_due(rt) == 1
+        for seq in range(2, 6):
+            await tell(rt, project, blocked, seq)
+            await tell(rt, project, free, seq)
+        assert await deliver_due(rt) == 4
+        assert self.seqs(receiver, free) == [2, 3, 4, 5]
+        assert self.seqs(receiver, blocked) == [1]
+        assert await later(rt, seconds=6) == 5
+        assert self.seqs(receiver, blocked) == [1, 1, 2, 3, 4, 5]
+
+    async def test_a_head_that_is_given_up_lets_the_next_one_go(
+        self, rt: Runtime, project: Project, receiver: Receiver
+    ) -> None:
+        await self.ordered(rt, project, receiver.url)
+        calendar = new_id()
+        receiver.statuses = [500]
+        await tell(rt, project, calendar, 1)
+        await tell(rt, project, calendar, 2)
+        async with rt.db.transaction() as tx:
+            await tx.execute("UPDATE webhook_endpoints SET retry_seconds = '{1}'")
+        await deliver_due(rt)
+        receiver.statuses = [500, 204]
+        assert await later(rt, seconds=2) == 2
+        assert self.seqs(receiver, calendar) == [1, 1, 2]
+
+    async def test_two_workers_keep_the_order(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
+        await self.ordered(rt, project, receiver.url)
+        calendars = [new_id() for _ in range(4)]
+        for seq in range(1, 16):
+            for calendar in calendars:
+                await tell(rt, project, calendar, seq)
+        done = 0
+        async with asyncio.timeout(30):
+            while done < 60:
+                done += sum(await asyncio.gather(deliver_due(rt), deliver_due(rt)))
+        for calendar in calendars:
+            assert self.seqs(receiver, calendar) == list(range(1, 16))
+
+
+class TestRateLimit:
+    async def test_no_more_than_so_many_a_second(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
+        endpoint = await new_endpoint(rt, project, receiver.url)
+        async with rt.db.transaction() as tx:
+            await tx.execute("UPDATE webhook_endpoints SET rate_limit = 8 WHERE id = :id", {"id": endpoint.id})
+        await send(rt, project, count=30)
+        assert await deliver_due(rt) <= 3  # a quarter of a second's worth, and what fell due while it ran
+        for _ in range(60):
+            before = len(receiver.requests)
+            await later(rt, seconds=1)
+            assert len(receiver.requests) - before <= 8 + 3
+        assert len(set(receiver.ids)) == 30
+
+    async def test_others_do_not_wait_for_it(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
+        slow = await new_endpoint(rt, project, f"{receiver.url}/slow")
+        async with rt.db.transaction() as tx:
+            await tx.execute("UPDATE webhook_endpoints SET rate_limit = 1 WHERE id = :id", {"id": slow.id})
+        await send(rt, project, count=500)
+        await new_endpoint(rt, project, f"{receiver.url}/quick")
+        await send(rt, project, count=5)
+        await deliver_due(rt)
+        assert sum(path == "/quick" for path, _, _ in receiver.requests) == 5
+        assert sum(path == "/slow" for path, _, _ in receiver.requests) <= 5
+
+
+async def test_an_endpoint_may_have_its_own_schedule(rt: Runtime, project: Project, receiver: Receiver) -> None:
+    await new_endpoint(rt, project, receiver.url)
+    async with rt.db.transaction() as tx:
+        await tx.execute("UPDATE webhook_endpoints SET retry_seconds = '{60, 120}'")
+    receiver.statuses = [500]
+    await send(rt, project)
+    assert await deliver_due(rt) == 1
+    assert await later(rt, seconds=59) == 0
+    assert await later(rt, seconds=8) == 1
+    assert await later(rt, seconds=119) == 0
+    assert await later(rt, seconds=14) == 1
+    assert [d["state"] for d in await deliveries(rt)] == ["failed"]
