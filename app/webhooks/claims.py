@@ -127,10 +127,9 @@ async def claim(
     or project, shows once that one has no room.
     """
     shares = shares or {}
-    full = [endpoint for endpoint, left in rooms.items() if left <= 0]
     full_projects = [project for project, left in shares.items() if left <= 0]
     async with db.reading() as tx:
-        due = await look(tx, full=full, full_projects=full_projects, probe_seconds=lease_seconds)
+        due = await look(tx, room=room, rooms=rooms, full_projects=full_projects, probe_seconds=lease_seconds)
     choice = choose(due, batch=batch, room=room, rooms=rooms, share=share, shares=shares)
     if not choice.take and not choice.put_off:
         return Claimed([], choice.merge, is_more=False)

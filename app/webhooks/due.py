@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
+import orjson
+
 from app.db import ReadTx, Row
 from app.webhooks.payloads import EVENTS_UPDATE, TEST
 from app.webhooks.standing import BREAKER_FAILURES
@@ -82,9 +84,16 @@ SELECT {_COLUMNS} FROM deliveries
  ORDER BY next_attempt_at LIMIT :scan
 """  # noqa: S608 - no value comes from outside
 
+# Of an endpoint that is well no more rows come back than it has room for; of any other all that were seen, so that
+# those that cannot be sent now are put off or merged together.
 _LOOK = f"""
 WITH due AS MATERIALIZED (
     ({_PART.format(priority=0)}) UNION ALL ({_PART.format(priority=1)})
+), ranked AS (
+    SELECT d.*,
+           row_number() OVER (PARTITION BY endpoint_id ORDER BY priority, next_attempt_at) AS place,
+           coalesce(CAST(CAST(:rooms AS jsonb) ->> CAST(endpoint_id AS text) AS int), :room) AS room
+      FROM due d
 )
 SELECT d.id, d.fence, d.project_id, d.endpoint_id, d.calendar_id, d.trigger, d.priority, d.is_digest,
        CASE WHEN e.deleted_at IS NULL THEN e.state ELSE 'deleted' END AS endpoint_state,
@@ -97,19 +106,33 @@ SELECT d.id, d.fence, d.project_id, d.endpoint_id, d.calendar_id, d.trigger, d.p
             WHERE h.endpoint_id = d.endpoint_id AND h.lane = d.lane AND h.state = 'pending' AND h.seq < d.seq
             ORDER BY h.seq LIMIT 1
        ) END AS blocked
-  FROM due d JOIN webhook_endpoints e ON e.id = d.endpoint_id
+  FROM ranked d JOIN webhook_endpoints e ON e.id = d.endpoint_id
+ WHERE d.place <= d.room OR d.lane IS NOT NULL OR e.state <> 'enabled' OR e.paused_until > (SELECT app_now())
+    OR e.failure_count >= {BREAKER_FAILURES} OR e.rate_limit IS NOT NULL
  ORDER BY d.priority, d.next_attempt_at
 """  # noqa: S608 - no value comes from outside
 
 
 async def look(
-    tx: ReadTx, *, full: Sequence[UUID], full_projects: Sequence[UUID], probe_seconds: float
+    tx: ReadTx,
+    *,
+    room: int,
+    rooms: Mapping[UUID, int],
+    full_projects: Sequence[UUID],
+    probe_seconds: float,
 ) -> Sequence[Due]:
-    """What is due, first attempts before others, the longest due first; none of `full` endpoints and projects.
+    """What is due, first attempts first, the longest due first; nothing for endpoints and projects without room.
 
     `probe_seconds`: how far apart attempts at an endpoint are whose breaker is half open.
     """
-    params = {"full": full, "full_projects": full_projects, "probe": probe_seconds, "scan": SCAN}
+    params = {
+        "full": [endpoint for endpoint, left in rooms.items() if left <= 0],
+        "full_projects": full_projects,
+        "rooms": orjson.dumps({str(endpoint): left for endpoint, left in rooms.items() if left > 0}).decode(),
+        "room": room,
+        "probe": probe_seconds,
+        "scan": SCAN,
+    }
     return [_due(row) for row in await tx.rows(_LOOK, params)]
 
 
