@@ -5,6 +5,7 @@ redirects are none, 410 ends it. Nothing is sent that could not be recorded whil
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import SystemRandom
 from time import monotonic, time
 
@@ -16,7 +17,7 @@ from app.runtime import Runtime
 from app.telemetry import log
 from app.webhooks.claims import Claim
 from app.webhooks.payloads import EVENTS_UPDATE, TEST
-from app.webhooks.secrets import open_headers, open_keys
+from app.webhooks.secrets import open_headers, open_keys, without_values
 from app.webhooks.settle import Outcome, State
 from app.webhooks.signing import signed_headers
 from app.webhooks.standing import PAUSE_MAX_SECONDS, RETRY_AFTER_MAX_SECONDS
@@ -52,6 +53,7 @@ async def attempt(rt: Runtime, claim: Claim) -> Outcome:
         body=claim.payload,
         timeout_seconds=timeout,
     )
+    answer = replace(answer, body=without_values(answer.body, customers))
     return decide(claim, answer, waits=_waits(rt, claim), started=started)
 
 

@@ -21,6 +21,9 @@ from app.ids import new_id
 OLD_MOST = 10
 """Old keys that may sign beside the current one: the signature header stays below 1.2 kB."""
 
+SECRET_LEAST = 8
+"""Characters of a header's value that an answer may not repeat."""
+
 Signature = Literal["v1", "v1a"]
 
 OLD_SECRETS: Final = """
@@ -118,6 +121,21 @@ def open_headers(cipher: Cipher, endpoint_id: UUID, sealed: bytes | None) -> dic
         return {}
     headers: dict[str, str] = orjson.loads(cipher.open_bytes(sealed, _headers_place(endpoint_id)))
     return headers
+
+
+def without_values(answer: str, headers: Mapping[str, str]) -> str:
+    """An answer for the log, without the customer's header values that a receiver may have echoed.
+
+    Of a value with blanks each word counts ("Bearer …"); what is shorter than SECRET_LEAST is no secret.
+    """
+    words = {word for value in headers.values() for word in (value, *value.split()) if len(word) >= SECRET_LEAST}
+    for word in sorted(words, key=len, reverse=True):
+        answer = answer.replace(word, "[removed]")
+        for length in range(min(len(word) - 1, len(answer)), SECRET_LEAST - 1, -1):  # cut off at the end
+            if answer.endswith(word[:length]):
+                answer = f"{answer[:-length]}[removed]"
+                break
+    return answer
 
 
 async def rotate(tx: Tx, cipher: Cipher, *, project_id: UUID, endpoint_id: UUID, grace_seconds: int) -> Rotated:
