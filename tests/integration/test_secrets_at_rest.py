@@ -74,6 +74,10 @@ async def test_what_was_swapped_signs_nothing(rt: Runtime, project: Project, rec
     assert [a["error"] for a in await attempts(rt)][2:] == ["secret_unreadable"] * 2
     assert {a["address"] for a in (await attempts(rt))[2:]} == {None}
     assert [d["state"] for d in await deliveries(rt)].count("pending") == 2
+    # Nobody is charged for a fault of ours: it would disable the endpoint in the end.
+    assert await rows(rt, "SELECT DISTINCT failure_count, state FROM webhook_endpoints") == [
+        {"failure_count": 0, "state": "enabled"}
+    ]
 
 
 async def test_what_was_put_right_again_goes_out(

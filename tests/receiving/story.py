@@ -201,6 +201,26 @@ async def deduplicates_and_catches_up(story: Story, scheme: str) -> None:
     assert "Error" not in receiver.log()
 
 
+async def understands_a_digest(story: Story) -> None:
+    """What it missed while its endpoint was disabled comes as one message, and is told as if it had come in time."""
+    receiver = story.receiver
+    calendar = await story.begin("v1")
+    await story.edit(calendar, "One")
+    await receiver.knows(1)
+    async with story.actor.rt.db.transaction() as tx:
+        await tx.execute("UPDATE webhook_endpoints SET state = 'disabled', disabled_reason = 'failed_for_days'")
+    await story.edit(calendar, "Two", "Three", "Four")
+    await story.patch(state="enabled")
+    await story.actor.quiesce()
+    await receiver.knows(4)
+    assert receiver.numbers == [1, 2, 3, 4]
+    log = await story.deliveries()
+    [digest] = [d["payload"]["data"] for d in log if d["payload"]["data"]["digest_of_count"] is not None]
+    told = (digest["digest_of_count"], digest["from_seq"], digest["to_seq"], digest["truncated"])
+    assert told == (3, 2, 4, False)
+    assert [d["state"] for d in log].count("merged") == 3
+
+
 async def follows_a_rotation(story: Story, scheme: str) -> None:
     """With the old key during the grace, with both, with the new one after it."""
     receiver = story.receiver

@@ -35,6 +35,11 @@ async def test_it_follows_a_rotation(actor: Actor, receiver: story.Receiver, sch
         await story.follows_a_rotation(told, scheme)
 
 
+async def test_it_understands_a_digest(actor: Actor, receiver: story.Receiver) -> None:
+    async with story.telling(actor, receiver) as told:
+        await story.understands_a_digest(told)
+
+
 async def test_it_refuses_what_is_not_ours(actor: Actor, receiver: story.Receiver) -> None:
     async with story.telling(actor, receiver) as told:
         await story.refuses_what_is_not_ours(told)
