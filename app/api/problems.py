@@ -23,6 +23,7 @@ CODES: Final[Mapping[str, int]] = {
     "method_not_allowed": 405,
     "deduplication_key_in_use": 409,
     "calendar_disconnected": 409,
+    "too_many_secrets": 409,
     "idempotency_in_progress": 409,
     "idempotency_key_reused": 409,
     "feed_expired": 410,
@@ -55,6 +56,10 @@ CODES: Final[Mapping[str, int]] = {
     "fragment_not_allowed": 422,
     "host_not_allowed": 422,
     "port_not_allowed": 422,
+    # A header that a webhook may not have
+    "invalid_header_name": 422,
+    "invalid_header_value": 422,
+    "header_not_allowed": 422,
     # The provider's word about credentials
     "user_revoked": 422,
     "reauth_required": 422,

@@ -157,8 +157,8 @@ async def feed_floor(tx: ReadTx, project_id: UUID, *, calendar_id: UUID) -> int 
 
 
 _ENDPOINTS: Final = """
-SELECT w.id, w.url, w.triggers, CAST(w.metadata AS text) AS metadata, w.state, w.disabled_reason, w.created_at,
-       w.updated_at
+SELECT w.id, w.url, w.triggers, CAST(w.metadata AS text) AS metadata, w.signature, w.public_key, w.header_names,
+       w.retry_seconds, w.rate_limit, w.is_ordered, w.state, w.disabled_reason, w.created_at, w.updated_at
   FROM webhook_endpoints w
  WHERE w.project_id = :project AND w.deleted_at IS NULL
 """

@@ -1,118 +1,76 @@
 """Webhook endpoints: where the project's messages go."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 from starlette.responses import Response
 
 from app.api import queries
 from app.api.deps import ProjectId, Reading, Rt, Writing
 from app.api.idempotency import Idempotent
-from app.api.inputs import Cursor, Input, Limit, Metadata, Query, QueryOf, key_of, metadata_text, not_null
-from app.api.operations import IDEMPOTENCY, URLS, body_examples, example, problems
+from app.api.inputs import QueryOf, key_of, metadata_text
+from app.api.operations import HEADERS, IDEMPOTENCY, URLS, body_examples, example, problems
 from app.api.outputs import DeliveryRef, EndpointRef, NextUrl, Output, PreviousUrl, Timestamp
 from app.api.pages import Order, Pager
 from app.api.render import JsonObject, answer, embedded
 from app.api.route import ApiRoute
-from app.crypto import Place, new_webhook_secret
+from app.api.webhook_inputs import (
+    EndpointCreate,
+    EndpointPage,
+    EndpointUpdate,
+    Rotation,
+    Scheme,
+    Trigger,
+    check_headers,
+)
 from app.db import Row
 from app.errors import NotFound
 from app.ids import DELIVERY, ENDPOINT, new_id, public
 from app.instants import instant
-from app.webhooks import outbox, payloads
+from app.runtime import Runtime
+from app.webhooks import outbox, payloads, secrets
 from app.webhooks.standing import release
 
 _ORDER = Order("w.created_at", "w.id", is_descending=True)
-Trigger = Literal["calendar.events_update", "calendar.state_change", "calendar.health_change", "oauth_app.failing"]
-"""What an endpoint may listen to: `payloads.SUBSCRIBABLE`, for the type checker."""
 
 _INSERT = """
-INSERT INTO webhook_endpoints (id, project_id, url, triggers, metadata, secret_sealed, state, created_at, updated_at)
-VALUES (:id, :project, :url, :triggers, CAST(:metadata AS jsonb), :sealed, 'enabled', app_now(), app_now())
+INSERT INTO webhook_endpoints (id, project_id, url, triggers, metadata, secret_sealed, signature, public_key,
+    headers_sealed, header_names, retry_seconds, rate_limit, is_ordered, state, created_at, updated_at)
+VALUES (:id, :project, :url, :triggers, CAST(:metadata AS jsonb), :sealed, :signature, :public_key, :headers_sealed,
+    :header_names, :retry_seconds, :rate_limit, :is_ordered, 'enabled', app_now(), app_now())
+"""
+
+_SET: Final[Mapping[str, str]] = {
+    "url": "url = :url",
+    "triggers": "triggers = CAST(:triggers AS text[])",
+    "metadata": "metadata = CAST(:metadata AS jsonb)",
+    "rate_limit": "rate_limit = :rate_limit",
+    "ordered": "is_ordered = :is_ordered",
+    "retry_seconds": "retry_seconds = CAST(:retry_seconds AS float8[])",
+    "headers": "headers_sealed = :headers_sealed, header_names = CAST(:header_names AS text[])",
+}
+"""What a field of a PATCH sets."""
+
+# Of an address that is new, or that its owner calls well, no failure is known.
+_FORGET_FAILURES = """
+failure_count = 0, failing_since = NULL, paused_until = NULL, pause_count = 0, next_slot_at = NULL,
+state = CASE WHEN :is_enabled OR state = 'failing' THEN 'enabled' ELSE state END,
+disabled_reason = CASE WHEN :is_enabled THEN NULL ELSE disabled_reason END
 """
 
 _UPDATE = """
-UPDATE webhook_endpoints
-   SET url = coalesce(:url, url), triggers = coalesce(CAST(:triggers AS text[]), triggers),
-       metadata = CASE WHEN :is_metadata_given THEN CAST(:metadata AS jsonb) ELSE metadata END,
-       state = CASE WHEN :is_enabled THEN 'enabled' ELSE state END,
-       failure_count = CASE WHEN :is_fresh THEN 0 ELSE failure_count END,
-       pause_count = CASE WHEN :is_fresh THEN 0 ELSE pause_count END,
-       failing_since = CASE WHEN NOT :is_fresh THEN failing_since END,
-       paused_until = CASE WHEN NOT :is_fresh THEN paused_until END,
-       next_slot_at = CASE WHEN NOT :is_fresh THEN next_slot_at END,
-       disabled_reason = CASE WHEN :is_enabled THEN NULL ELSE disabled_reason END,
-       updated_at = app_now()
+UPDATE webhook_endpoints SET {}
  WHERE project_id = :project AND id = :id AND deleted_at IS NULL
+RETURNING state
 """
 
 _DELETE = """
 UPDATE webhook_endpoints SET deleted_at = app_now(), updated_at = app_now()
  WHERE project_id = :project AND id = :id AND deleted_at IS NULL
 """
-
-
-def _unique(triggers: list[Trigger]) -> list[Trigger]:
-    if len(set(triggers)) < len(triggers):
-        raise PydanticCustomError("not_unique", "must name each trigger once")
-    return triggers
-
-
-Url = Annotated[str, Field(description="https; may not lead into a private network", max_length=2048)]
-
-
-def _not_more_than_there_are(value: object) -> object:
-    if isinstance(value, list) and len(value) > len(payloads.SUBSCRIBABLE):
-        raise PydanticCustomError("too_long", "has more entries than there are triggers")
-    return value
-
-
-Triggers = Annotated[
-    list[Trigger], Field(min_length=1), BeforeValidator(_not_more_than_there_are), AfterValidator(_unique)
-]
-
-
-class EndpointCreate(Input):
-    """An endpoint to be made."""
-
-    url: Url
-    triggers: Triggers
-    metadata: Metadata | None = None
-
-
-class EndpointUpdate(Input):
-    """What may change; fields that are left out stay as they are."""
-
-    url: Annotated[Url | None, BeforeValidator(not_null), WithJsonSchema({"type": "string", "maxLength": 2048})] = None
-    triggers: Annotated[
-        Triggers | None,
-        BeforeValidator(not_null),
-        WithJsonSchema(
-            {
-                "type": "array",
-                "minItems": 1,
-                "uniqueItems": True,
-                "items": {"type": "string", "enum": list(payloads.SUBSCRIBABLE)},
-            }
-        ),
-    ] = None
-    metadata: Metadata | None = None
-    state: Annotated[
-        Literal["enabled"] | None,
-        BeforeValidator(not_null),
-        WithJsonSchema({"type": "string", "enum": ["enabled"]}),
-        Field(description="Enables a disabled endpoint again"),
-    ] = None
-
-
-class EndpointPage(Query):
-    """Page of the list."""
-
-    limit: Limit = 25
-    cursor: Cursor = None
 
 
 class Endpoint(Output):
@@ -122,8 +80,18 @@ class Endpoint(Output):
     url: str
     triggers: list[Trigger]
     metadata: dict[str, str] | None
-    state: Literal["enabled", "disabled"]
-    disabled_reason: str | None
+    rate_limit: int | None
+    ordered: bool
+    signature: Scheme
+    public_key: str | None = Field(description="Verifies what `v1a` signed; null of `v1`", pattern="^whpk_")
+    retry_seconds: list[float] | None
+    header_names: list[str] = Field(description="Of the headers that are sent along; their values are never shown")
+    state: Literal["enabled", "failing", "disabled"] = Field(
+        description="`failing`: nothing but failures for a day. `disabled`: nothing is sent until it is enabled again"
+    )
+    disabled_reason: str | None = Field(
+        description="`gone`: it answered 410. `failed_for_days`: it never answered well"
+    )
     created_at: Timestamp
     updated_at: Timestamp
 
@@ -131,7 +99,9 @@ class Endpoint(Output):
 class EndpointWithSecret(Endpoint):
     """A webhook endpoint at its creation."""
 
-    secret: str = Field(description="Signs every message (Standard Webhooks, `v1`). Shown this once", pattern="^whsec_")
+    secret: str | None = Field(
+        description="Signs every message (Standard Webhooks, `v1`). Shown this once; null of `v1a`", pattern="^whsec_"
+    )
 
 
 class EndpointList(Output):
@@ -140,6 +110,14 @@ class EndpointList(Output):
     next: NextUrl
     previous: PreviousUrl
     results: list[Endpoint]
+
+
+class SecretRotated(Output):
+    """What signs from now on."""
+
+    secret: str | None = Field(description="Shown this once; null of `v1a`", pattern="^whsec_")
+    public_key: str | None = Field(description="Of `v1a`; else null", pattern="^whpk_")
+    previous_expires_at: Timestamp = Field(description="Until then the one before signs too")
 
 
 class TestAccepted(Output):
@@ -153,14 +131,29 @@ _EXAMPLE = {
     "url": "https://app.example.com/hooks/punctual",
     "triggers": ["calendar.events_update", "calendar.state_change"],
     "metadata": None,
+    "rate_limit": None,
+    "ordered": False,
+    "signature": "v1",
+    "public_key": None,
+    "retry_seconds": None,
+    "header_names": ["authorization"],
     "state": "enabled",
     "disabled_reason": None,
     "created_at": "2026-11-20T09:00:00.000000Z",
     "updated_at": "2026-11-20T09:00:00.000000Z",
 }
 _SECRET = {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
-_CREATE = body_examples(all={"url": "https://app.example.com/hooks/punctual", "triggers": list(payloads.SUBSCRIBABLE)})
-_PATCH = body_examples(enable={"state": "enabled"}, narrow={"triggers": ["calendar.events_update"]})
+_HOOK = {"url": "https://app.example.com/hooks/punctual", "triggers": list(payloads.SUBSCRIBABLE)}
+_CREATE = body_examples(
+    all=_HOOK,
+    asymmetric=_HOOK | {"signature": "v1a"},
+    careful=_HOOK
+    | {"rate_limit": 50, "ordered": True, "retry_seconds": [5, 60, 3600], "headers": {"authorization": "Bearer hello"}},
+)
+_PATCH = body_examples(
+    enable={"state": "enabled"}, narrow={"triggers": ["calendar.events_update"]}, unlimited={"rate_limit": None}
+)
+_ROTATE = body_examples(a_day={"grace_seconds": 86_400}, leaked={"grace_seconds": 0})
 
 router = APIRouter(prefix="/api/v1/webhooks", tags=["Webhooks"], route_class=ApiRoute)
 
@@ -172,6 +165,12 @@ def render(row: Row) -> JsonObject:
         "url": row.url,
         "triggers": row.triggers,
         "metadata": embedded(row.metadata),
+        "rate_limit": row.rate_limit,
+        "ordered": row.is_ordered,
+        "signature": row.signature,
+        "public_key": row.public_key,
+        "retry_seconds": row.retry_seconds,
+        "header_names": row.header_names or [],
         "state": row.state,
         "disabled_reason": row.disabled_reason,
         "created_at": instant(row.created_at),
@@ -184,34 +183,44 @@ def render(row: Row) -> JsonObject:
     status_code=201,
     response_model=EndpointWithSecret,
     summary="Create an endpoint",
-    responses=problems(*IDEMPOTENCY, *URLS, "too_short", "not_unique", takes="body")
+    responses=problems(*IDEMPOTENCY, *URLS, *HEADERS, "too_short", "not_unique", "out_of_range", takes="body")
     | {201: example(_EXAMPLE | _SECRET)},
     openapi_extra=_CREATE,
 )
 async def create_endpoint(
     body: EndpointCreate, rt: Rt, tx: Writing, project_id: ProjectId, once: Idempotent
 ) -> Response:
-    """The answer shows the signing secret; it is not shown again."""
+    """The answer shows the signing secret; it is not shown again. With `v1a`, `public_key` is all there is to know."""
     rt.egress.check_url(body.url)
+    check_headers(body.headers)
 
     async def create() -> Response:
-        endpoint_id, secret = new_id(), new_webhook_secret()
-        sealed = rt.cipher.seal(secret, Place("webhook_endpoints", "secret", endpoint_id))
-        await tx.execute(
-            _INSERT,
-            {
-                "id": endpoint_id,
-                "project": project_id,
-                "url": body.url,
-                "triggers": body.triggers,
-                "metadata": metadata_text(body.metadata),
-                "sealed": sealed,
-            },
-        )
+        endpoint_id, key = new_id(), secrets.new_key(body.signature)
+        params = _columns(rt, endpoint_id, body) | {
+            "id": endpoint_id,
+            "project": project_id,
+            "sealed": rt.cipher.seal(key.text, secrets.current_place(endpoint_id)),
+            "signature": body.signature,
+            "public_key": key.public_key,
+        }
+        await tx.execute(_INSERT, params)
         shown = await _read(tx, project_id, endpoint_id=endpoint_id)
-        return answer(shown | {"secret": secret}, status=201)
+        return answer(shown | {"secret": key.shown}, status=201)
 
     return await once.run(tx, create)
+
+
+def _columns(rt: Runtime, endpoint_id: UUID, body: EndpointCreate | EndpointUpdate) -> JsonObject:
+    return {
+        "url": body.url,
+        "triggers": body.triggers,
+        "metadata": metadata_text(body.metadata),
+        "rate_limit": body.rate_limit,
+        "is_ordered": body.ordered,
+        "retry_seconds": body.retry_seconds,
+        "headers_sealed": secrets.seal_headers(rt.cipher, endpoint_id, body.headers or {}),
+        "header_names": sorted(body.headers or ()),
+    }
 
 
 async def _read(tx: Reading, project_id: UUID, *, endpoint_id: UUID) -> JsonObject:
@@ -251,7 +260,8 @@ async def get_endpoint(webhook_id: str, tx: Reading, project_id: ProjectId) -> R
     "/{webhook_id}",
     response_model=Endpoint,
     summary="Change an endpoint",
-    responses=problems("not_found", *URLS, "too_short", "not_unique", takes="body") | {200: example(_EXAMPLE)},
+    responses=problems("not_found", *URLS, *HEADERS, "too_short", "not_unique", "out_of_range", takes="body")
+    | {200: example(_EXAMPLE)},
     openapi_extra=_PATCH,
 )
 async def update_endpoint(
@@ -261,19 +271,17 @@ async def update_endpoint(
     key = key_of(ENDPOINT, webhook_id)
     if body.url is not None:
         rt.egress.check_url(body.url)
-    params = {
-        "project": project_id,
-        "id": key,
-        "url": body.url,
-        "triggers": body.triggers,
-        "metadata": metadata_text(body.metadata),
-        "is_metadata_given": "metadata" in body.model_fields_set,
-        "is_enabled": body.state is not None,
-        "is_fresh": body.state is not None or body.url is not None,
-    }
-    if not await tx.execute(_UPDATE, params):
+    check_headers(body.headers)
+    changes = [change for name, change in _SET.items() if name in body.model_fields_set]
+    is_fresh = body.url is not None or body.state is not None
+    if is_fresh:
+        changes.append(_FORGET_FAILURES)
+    statement = _UPDATE.format(", ".join([*changes, "updated_at = app_now()"]))
+    params = {"project": project_id, "id": key, "is_enabled": body.state is not None}
+    state = await tx.scalar(statement, _columns(rt, key, body) | params)
+    if state is None:
         raise NotFound
-    if body.state is not None:
+    if is_fresh and state == "enabled":
         await release(tx, [key])
         tx.after_commit(rt.queue.wake_delivery)
     return answer(await _read(tx, project_id, endpoint_id=key))
@@ -288,6 +296,29 @@ async def delete_endpoint(webhook_id: str, tx: Writing, project_id: ProjectId) -
         raise NotFound
     await outbox.drop_undelivered_to(tx, endpoint)
     return Response(status_code=204)
+
+
+@router.post(
+    "/{webhook_id}/rotate_secret",
+    response_model=SecretRotated,
+    summary="Rotate the signing secret",
+    responses=problems("not_found", "too_many_secrets", *IDEMPOTENCY, "out_of_range", takes="body")
+    | {200: example(_SECRET | {"public_key": None, "previous_expires_at": "2026-11-21T09:00:00.000000Z"})},
+    openapi_extra=_ROTATE,
+)
+async def rotate_secret(
+    webhook_id: str, rt: Rt, tx: Writing, project_id: ProjectId, once: Idempotent, body: Rotation | None = None
+) -> Response:
+    """A new secret, or pair of keys, signs at once; the one before signs too until its grace is over."""
+    key = key_of(ENDPOINT, webhook_id)
+    grace = (body or Rotation()).grace_seconds
+
+    async def rotate() -> Response:
+        rotated = await secrets.rotate(tx, rt.cipher, project_id=project_id, endpoint_id=key, grace_seconds=grace)
+        shown = {"secret": rotated.key.shown, "public_key": rotated.key.public_key}
+        return answer(shown | {"previous_expires_at": instant(rotated.previous_expires_at)})
+
+    return await once.run(tx, rotate)
 
 
 @router.post(

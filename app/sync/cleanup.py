@@ -49,6 +49,11 @@ DELETE FROM idempotency_keys WHERE id IN (
     SELECT id FROM idempotency_keys WHERE created_at < app_now() - interval '1 day' LIMIT :batch)
 """
 
+_PURGE_WEBHOOK_SECRETS = """
+DELETE FROM webhook_secrets WHERE id IN (
+    SELECT id FROM webhook_secrets WHERE expires_at <= app_now() LIMIT :batch)
+"""
+
 _PURGE_CHANNELS = """
 DELETE FROM push_channels WHERE id IN (
     SELECT id FROM push_channels
@@ -103,7 +108,7 @@ async def purge(rt: Runtime) -> bool:
             await tx.row("SELECT id FROM calendars WHERE id = :id FOR NO KEY UPDATE", {"id": row.calendar_id})
             gone: int | None = await tx.scalar(_PURGE_EVENTS, {"calendar": row.calendar_id, **params})
         is_more = is_more or (gone or 0) >= _BATCH
-    for statement in (_PURGE_MESSAGES, _PURGE_IDEMPOTENCY_KEYS, _PURGE_CHANNELS):
+    for statement in (_PURGE_MESSAGES, _PURGE_IDEMPOTENCY_KEYS, _PURGE_WEBHOOK_SECRETS, _PURGE_CHANNELS):
         async with rt.db.transaction() as tx:
             bound = params if ":days" in statement else {"batch": _BATCH}
             is_more = await tx.execute(statement, bound) >= _BATCH or is_more

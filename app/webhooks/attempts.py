@@ -4,17 +4,20 @@ The message's bytes go out as they were stored, under the same `webhook-id` each
 redirects are none, 410 ends it. Nothing is sent that could not be recorded while the claim is still ours.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from random import SystemRandom
 from time import monotonic, time
 
 from app import __version__
-from app.crypto import Place, SealBroken
+from app.crypto import SealBroken
 from app.egress import EgressAnswer
 from app.ids import MESSAGE, public
 from app.runtime import Runtime
 from app.telemetry import log
 from app.webhooks.claims import Claim
 from app.webhooks.payloads import EVENTS_UPDATE, TEST
+from app.webhooks.secrets import open_headers, open_keys, without_values
 from app.webhooks.settle import Outcome, State
 from app.webhooks.signing import signed_headers
 from app.webhooks.standing import PAUSE_MAX_SECONDS, RETRY_AFTER_MAX_SECONDS
@@ -37,14 +40,20 @@ async def attempt(rt: Runtime, claim: Claim) -> Outcome:
         error = f"endpoint_{claim.endpoint_state}"
         return Outcome(claim, "failed", wait_seconds=0.0, started=started, error=error)
     try:
-        secret = rt.cipher.open(claim.secret_sealed, Place("webhook_endpoints", "secret", claim.endpoint_id))
+        keys = open_keys(rt.cipher, claim.secrets)
+        customers = open_headers(rt.cipher, claim.endpoint_id, claim.headers_sealed)
     except SealBroken:
         log.error("delivery.secret_unreadable", endpoint_id=str(claim.endpoint_id))
         answer = EgressAnswer(None, "secret_unreadable", None, "", {}, None)
-    else:
-        answer = await rt.egress.post(
-            claim.url, headers=_headers(claim, secret), body=claim.payload, timeout_seconds=timeout
-        )
+        return decide(claim, answer, waits=_waits(rt, claim), started=started, is_charged=False)
+    answer = await rt.egress.post(
+        claim.url,
+        headers=_headers(claim, keys),
+        customer_headers=customers,
+        body=claim.payload,
+        timeout_seconds=timeout,
+    )
+    answer = replace(answer, body=without_values(answer.body, customers))
     return decide(claim, answer, waits=_waits(rt, claim), started=started)
 
 
@@ -110,10 +119,10 @@ def _failure(answer: EgressAnswer) -> str | None:
     return "redirect" if 300 <= status < 400 else "refused"
 
 
-def _headers(claim: Claim, secret: str) -> dict[str, str]:
+def _headers(claim: Claim, keys: Sequence[str]) -> dict[str, str]:
     message_id = public(MESSAGE, claim.message_id)
     return {
         "content-type": "application/json",
         "user-agent": USER_AGENT,
-        **signed_headers([secret], message_id=message_id, timestamp=int(time()), body=claim.payload),
+        **signed_headers(keys, message_id=message_id, timestamp=int(time()), body=claim.payload),
     }

@@ -15,6 +15,7 @@ from uuid import UUID
 from app.db import Database, Row, Tx
 from app.webhooks.due import SCAN, Due, Pace, choose, look
 from app.webhooks.payloads import TEST
+from app.webhooks.secrets import OLD_SECRETS, SealedSecret, sealed_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,17 @@ class Claim:
     endpoint_id: UUID
     endpoint_state: str
     url: str
-    secret_sealed: bytes
+    secrets: tuple[SealedSecret, ...]
+    """What signs it, the endpoint's current one first."""
+    headers_sealed: bytes | None
+    """The customer's own headers."""
     retry_seconds: tuple[float, ...] | None
     """The endpoint's own schedule."""
     is_well: bool
     """Its last attempt succeeded, as far as is known."""
     lease_ends: float
     seen_at: float
-    """When the endpoint's state, URL and secret were read, on the monotonic clock."""
+    """When the endpoint's state, URL, secrets and headers were read, on the monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Claimed:
     is_more: bool
 
 
-_CLAIM = """
+_CLAIM = f"""
 WITH mine AS (
     SELECT d.id
       FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[])) AS c (id, fence)
@@ -81,9 +85,11 @@ WITH mine AS (
 SELECT c.id, c.project_id, c.fence, c.attempt_count, c.trigger, c.created_at, c.message_id, m.payload, c.endpoint_id,
     c.calendar_id, c.lane, c.seq, c.is_digest,
     CASE WHEN e.deleted_at IS NULL THEN e.state ELSE 'deleted' END AS endpoint_state, e.url, e.secret_sealed,
+    e.headers_sealed, old.ids AS old_ids, old.sealed AS old_sealed,
     e.retry_seconds, e.failure_count = 0 AND e.paused_until IS NULL AS is_well
 FROM claimed c JOIN messages m ON m.id = c.message_id JOIN webhook_endpoints e ON e.id = c.endpoint_id
-"""
+{OLD_SECRETS}
+"""  # noqa: S608 - a text of ours
 
 # Locked before any delivery, and waited for by nobody: whoever holds an endpoint's row is judging it.
 _PACES = """
@@ -198,7 +204,8 @@ def _claim(row: Row, *, is_first: bool, seen_at: float, lease: float) -> Claim:
         endpoint_id=row.endpoint_id,
         endpoint_state=row.endpoint_state,
         url=row.url,
-        secret_sealed=row.secret_sealed,
+        secrets=sealed_secrets(row.endpoint_id, row.secret_sealed, row.old_ids, row.old_sealed),
+        headers_sealed=row.headers_sealed,
         retry_seconds=None if row.retry_seconds is None else tuple(row.retry_seconds),
         is_well=row.is_well,
         lease_ends=seen_at + lease,
@@ -206,16 +213,18 @@ def _claim(row: Row, *, is_first: bool, seen_at: float, lease: float) -> Claim:
     )
 
 
-_STANDING = """
-SELECT d.id, CASE WHEN e.deleted_at IS NULL THEN e.state ELSE 'deleted' END AS endpoint_state, e.url, e.secret_sealed
+_STANDING = f"""
+SELECT d.id, d.endpoint_id, CASE WHEN e.deleted_at IS NULL THEN e.state ELSE 'deleted' END AS endpoint_state, e.url,
+       e.secret_sealed, e.headers_sealed, old.ids AS old_ids, old.sealed AS old_sealed
   FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[])) AS c (id, fence)
   JOIN deliveries d ON d.id = c.id AND d.fence = c.fence
   JOIN webhook_endpoints e ON e.id = d.endpoint_id
-"""
+{OLD_SECRETS}
+"""  # noqa: S608 - a text of ours
 
 
 async def look_again(db: Database, claims: Sequence[Claim]) -> dict[UUID, Claim]:
-    """Claims as they stand now, by delivery: where to, with which secret; what was dropped is not among them."""
+    """Claims as they stand now, by delivery: where to, with which secrets; what was dropped is not among them."""
     by_id = {claim.delivery_id: claim for claim in claims}
     params = {"ids": list(by_id), "fences": [claim.fence for claim in by_id.values()]}
     seen_at = monotonic()
@@ -226,7 +235,8 @@ async def look_again(db: Database, claims: Sequence[Claim]) -> dict[UUID, Claim]
             by_id[row.id],
             endpoint_state=row.endpoint_state,
             url=row.url,
-            secret_sealed=row.secret_sealed,
+            secrets=sealed_secrets(row.endpoint_id, row.secret_sealed, row.old_ids, row.old_sealed),
+            headers_sealed=row.headers_sealed,
             seen_at=seen_at,
         )
         for row in rows

@@ -3,6 +3,7 @@
 Knows exactly the JSON Schema keywords that our document uses and fails on any other, so that nothing passes unread.
 """
 
+import operator
 import re
 from typing import Any
 
@@ -20,6 +21,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "null": (type(None),),
 }
+_BOUNDS = {"minimum": operator.ge, "maximum": operator.le}
 
 
 class Judge:
@@ -123,6 +125,8 @@ def _check_value(value: Json, keyword: str, wanted: Json, where: str) -> None:
             is_right = len(value) <= wanted
         case "minLength" | "minItems":
             is_right = len(value) >= wanted
+        case "minimum" | "maximum":
+            is_right = _BOUNDS[keyword](value, wanted)
         case "uniqueItems":
             is_right = len(set(value)) == len(value)
         case "additionalProperties":

@@ -19,8 +19,8 @@ GOOD: dict[str, Any] = {
 ENDPOINT: dict[str, Any] = {"url": "http://127.0.0.1:9/hook", "triggers": ["calendar.events_update"]}
 JSON = {"Content-Type": "application/json"}
 
-TABLES = ("calendars", "grants", "sync_state", "oauth_apps", "oauth_app_secrets", "webhook_endpoints", "messages",
-          "deliveries", "idempotency_keys")  # fmt: skip
+TABLES = ("calendars", "grants", "sync_state", "oauth_apps", "oauth_app_secrets", "webhook_endpoints",
+          "webhook_secrets", "messages", "deliveries", "idempotency_keys")  # fmt: skip
 
 
 async def _counts(rt: Runtime) -> dict[str, int]:
@@ -236,15 +236,63 @@ ENDPOINT_FIELDS: list[Any] = [
     ({"url": "not a url"}, "invalid_url", "/url"),
     ({"url": "https://app.example.com:22/"}, "port_not_allowed", "/url"),
     ({"url": "http://127.0.0.1/" + "x" * 2048}, "too_long", "/url"),
-    ({"rate_limit": 5}, "unknown_field", "/rate_limit"),
+    ({"url": "http://127.0.0.1/" + "x" * 2048, "headers": {"host": "x"}}, "too_long", "/url"),
+    ({"url": "javascript:alert(1)"}, "scheme_not_allowed", "/url"),
+    ({"url": "https://[::ffff:10.0.0.1]/"}, "host_not_allowed", "/url"),
+    ({"url": 7}, "wrong_type", "/url"),
+    ({"triggers": ["calendar.events_update", "calendar.everything"]}, "not_allowed", "/triggers/1"),
+    ({"rate_limit": 0}, "out_of_range", "/rate_limit"),
+    ({"rate_limit": 1001}, "out_of_range", "/rate_limit"),
+    ({"rate_limit": 10**12}, "out_of_range", "/rate_limit"),
+    ({"rate_limit": 1.5}, "wrong_type", "/rate_limit"),
+    ({"rate_limit": "5"}, "wrong_type", "/rate_limit"),
+    ({"rate_limit": True}, "wrong_type", "/rate_limit"),
+    ({"ordered": "yes"}, "wrong_type", "/ordered"),
+    ({"ordered": 1}, "wrong_type", "/ordered"),
+    ({"ordered": None}, "wrong_type", "/ordered"),
+    ({"retry_seconds": 5}, "wrong_type", "/retry_seconds"),
+    ({"retry_seconds": [5, "5"]}, "wrong_type", "/retry_seconds/1"),
+    ({"retry_seconds": [True]}, "wrong_type", "/retry_seconds/0"),
+    ({"retry_seconds": [None]}, "wrong_type", "/retry_seconds/0"),
+    ({"retry_seconds": [0.99]}, "out_of_range", "/retry_seconds/0"),
+    ({"retry_seconds": [1, 604_800.5]}, "out_of_range", "/retry_seconds/1"),
+    ({"retry_seconds": [5] * 21}, "too_long", "/retry_seconds"),
+    ({"headers": ["authorization"]}, "wrong_type", "/headers"),
+    ({"headers": {"authorization": 7}}, "wrong_type", "/headers/authorization"),
+    ({"headers": {"authorization": ""}}, "blank", "/headers/authorization"),
+    ({"headers": {"x-key": "a\r\nwebhook-id: b"}}, "invalid_header_value", "/headers/x-key"),
+    ({"headers": {"x key": "a"}}, "invalid_header_name", "/headers/x key"),
+    ({"headers": {"Host": "10.0.0.1"}}, "header_not_allowed", "/headers/Host"),
+    ({"headers": {"webhook-signature": "v1,x"}}, "header_not_allowed", "/headers/webhook-signature"),
+    ({"headers": {"content/length": "1"}}, "invalid_header_name", "/headers/content~1length"),
+    ({"headers": {"x-key": "a", "X-Key": "b"}}, "not_unique", "/headers"),
+    ({"headers": {f"x-{n}": "a" for n in range(11)}}, "too_long", "/headers"),
+    ({"headers": {"x-key": "a" * 1025}}, "too_long", "/headers/x-key"),
     ({"secret": "whsec_x"}, "unknown_field", "/secret"),
+    ({"public_key": "whpk_x"}, "unknown_field", "/public_key"),
+    ({"state": "enabled"}, "unknown_field", "/state"),
 ]
+
+SCHEMES_OF_ANOTHER_NAME: list[Any] = ["v2", "V1A", "hmac", "", None, 1, ["v1"]]
 
 
 async def test_endpoint_fields(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
     for change, code, pointer in ENDPOINT_FIELDS:
         with subtests.test(case=str(change)[:80]):
             _refused(await client.post(WEBHOOKS, json=ENDPOINT | change), code, pointer)
+
+
+async def test_signatures_of_another_scheme(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
+    for scheme in SCHEMES_OF_ANOTHER_NAME:
+        with subtests.test(case=str(scheme)):
+            _refused(await client.post(WEBHOOKS, json=ENDPOINT | {"signature": scheme}), "not_allowed", "/signature")
+
+
+async def test_values_of_headers_are_never_repeated(client: httpx.AsyncClient) -> None:
+    for headers in ({"host": "hunter2"}, {"x-key": "hunter2\n"}, {"x-key": ["hunter2"]}, {"x-a": "hunter2", "X-A": ""}):
+        answer = await client.post(WEBHOOKS, json=ENDPOINT | {"headers": headers})
+        assert answer.status_code == 422
+        assert "hunter2" not in answer.text
 
 
 IDEMPOTENCY_KEYS_OF_ANOTHER_SHAPE: list[Any] = ["", " ", "k" * 256, "sn\u00f6", " k"]
@@ -323,6 +371,8 @@ async def test_what_only_looks_like_json(client: httpx.AsyncClient, value: str) 
 async def test_a_complaint_is_not_longer_than_what_it_complains_about(client: httpx.AsyncClient) -> None:
     many: list[tuple[str, Any]] = [
         (WEBHOOKS, ENDPOINT | {"triggers": [0] * 300_000}),
+        (WEBHOOKS, ENDPOINT | {"retry_seconds": [0] * 300_000}),
+        (WEBHOOKS, ENDPOINT | {"headers": {str(n): n for n in range(50_000)}}),
         (WEBHOOKS, ENDPOINT | {"metadata": dict.fromkeys(map(str, range(60_000)), 0)}),
         (CALENDARS, GOOD | dict.fromkeys(map(str, range(60_000)), 0)),
         (f"{CALENDARS}/cal_01JD4Q8ZK3V6W8N2M5T7R9B1CX/access_token", dict.fromkeys(map(str, range(150)), 0)),

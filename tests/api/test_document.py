@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from app import errors
-from app.api import webhook_deliveries, webhooks
+from app.api import webhook_deliveries, webhook_inputs
 from app.api.messages import MESSAGES, Kind
 from app.api.problems import CODES
 from app.errors import FailureCode, RequestError
@@ -107,7 +107,7 @@ def test_successes_have_examples(document: Any) -> None:
 
 def test_the_messages_are_those_that_are_sent(document: Any) -> None:
     assert set(document["webhooks"]) == set(payloads.TRIGGERS) == {message.trigger for message in MESSAGES}
-    assert get_args(webhooks.Trigger) == payloads.SUBSCRIBABLE
+    assert get_args(webhook_inputs.Trigger) == payloads.SUBSCRIBABLE
     assert get_args(webhook_deliveries.Trigger) == payloads.TRIGGERS
     assert len(get_args(Kind)) == 12
 

@@ -1,15 +1,17 @@
-"""Signatures, judged by the specification's own library and by a vector of another implementation."""
+"""Signatures, judged by the specification's own library and by vectors of another implementation."""
 
 import base64
 import os
 from datetime import UTC, datetime
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from app.crypto import new_webhook_secret
+from app.crypto import new_webhook_pair, new_webhook_secret
 from app.webhooks.signing import sign, signed_headers
 
 
@@ -22,6 +24,55 @@ def test_vector_of_svix() -> None:
         body=b'{"test": 2432232314}',
     )
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+PAIR_OF_SVIX = "6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+
+
+@pytest.mark.parametrize("length", [32, 64])
+def test_asymmetric_vector_of_svix(length: int) -> None:
+    """svix-webhooks, server/svix-server/src/worker.rs, test_asymmetric_key_signing. The public half may be missing."""
+    key = base64.b64encode(base64.b64decode(PAIR_OF_SVIX)[:length]).decode()
+    signature = sign(
+        [f"whsk_{key}"],
+        message_id="msg_p5jXN8AQM9LWM0D4loKWxJek",
+        timestamp=1614265330,
+        body=b'{"test": 2432232314}',
+    )
+    expected = "hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
+    assert signature == f"v1a,{expected}"
+
+
+def verify_asymmetric(public_key: str, headers: dict[str, str], body: bytes) -> None:
+    """The receiver's side of v1a, from the specification."""
+    key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key.removeprefix("whpk_")))
+    scheme, _, signature = headers["webhook-signature"].partition(",")
+    assert scheme == "v1a"
+    key.verify(base64.b64decode(signature), f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body)
+
+
+@given(body=st.binary())
+def test_a_public_key_verifies_what_its_private_one_signed(body: bytes) -> None:
+    pair, other = new_webhook_pair(), new_webhook_pair()
+    headers = signed_headers([pair.private], message_id="msg_1", timestamp=1, body=body)
+    verify_asymmetric(pair.public, headers, body)
+    for key, told in ((pair.public, body + b" "), (other.public, body)):
+        with pytest.raises(InvalidSignature):
+            verify_asymmetric(key, headers, told)
+
+
+def test_keys_of_both_schemes_sign_side_by_side() -> None:
+    secret, pair, now = new_webhook_secret(), new_webhook_pair(), int(datetime.now(UTC).timestamp())
+    headers = signed_headers([pair.private, secret], message_id="msg_1", timestamp=now, body=b"{}")
+    assert [entry.partition(",")[0] for entry in headers["webhook-signature"].split()] == ["v1a", "v1"]
+    Webhook(secret).verify(b"{}", headers)
+    verify_asymmetric(pair.public, headers | {"webhook-signature": headers["webhook-signature"].split()[0]}, b"{}")
+
+
+@pytest.mark.parametrize("keys", [[], [""], ["whpk_MfKQ"], ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"], ["whsk_MfKQ"]])
+def test_nothing_is_signed_with_what_is_no_key(keys: list[str]) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        sign([*keys, *keys], message_id="m", timestamp=1, body=b"{}")
 
 
 @given(body=st.text().map(str.encode))
