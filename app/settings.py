@@ -80,6 +80,8 @@ class Settings(BaseSettings):
         86_400,
     )
     """Waits between the ten attempts of Standard Webhooks' schedule."""
+    replay_per_second: float = Field(default=100.0, gt=0)
+    """Deliveries that a replay makes due in a second, where the endpoint has no rate of its own."""
 
     database_pool_size: int = Field(default=20, ge=1)
     metrics_bind: str | None = None
