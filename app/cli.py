@@ -1,9 +1,11 @@
 """`punctual`: the command line. Everything an operator does by hand is here; each command is thin."""
 
 import asyncio
+import contextlib
 import json
 import signal
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -17,11 +19,13 @@ from pydantic import ValidationError
 from app import embedded, scheduling
 from app.crypto import make_api_key
 from app.db import Tx
-from app.ids import CALENDAR, KEY, PROJECT, new_id, parse, public
+from app.errors import RequestError
+from app.ids import CALENDAR, DELIVERY, ENDPOINT, KEY, PROJECT, REPLAY, new_id, parse, public
 from app.main import create_app
-from app.runtime import open_runtime
+from app.runtime import Runtime, open_runtime
 from app.settings import Settings
 from app.telemetry import configure_logging, serve_metrics
+from app.webhooks import payloads, replays
 from workers.main import work as run_worker
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -41,6 +45,22 @@ def _id(prefix: str, text: str) -> UUID:
     if key is None:
         raise click.ClickException(f"{text} is not an id that starts with {prefix}_")
     return key
+
+
+class _Time(click.ParamType[datetime]):
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """An RFC 3339 time; one without an offset would mean another instant on another machine."""
+        at: datetime | None = None
+        with contextlib.suppress(ValueError):
+            at = datetime.fromisoformat(str(value))
+        if at is None or at.tzinfo is None:
+            self.fail("needs to be a time with an offset, such as 2026-11-20T10:00:00Z", param, ctx)
+        return at
+
+
+_TIME = _Time()
 
 
 @click.group()
@@ -164,6 +184,57 @@ def sync(calendar_id: str, *, full: bool) -> None:
     _say(asyncio.run(request()), as_json=False)
 
 
+@main.group()
+def deliveries() -> None:
+    """What was sent to webhook endpoints: send it again."""
+
+
+@deliveries.command("retry")
+@click.argument("delivery_id")
+@click.option("--json", "as_json", is_flag=True)
+def retry_delivery(delivery_id: str, *, as_json: bool) -> None:
+    """Send one delivery again."""
+    key = _id(DELIVERY, delivery_id)
+
+    async def retry(rt: Runtime, tx: Tx) -> dict[str, str]:
+        project_id = await tx.scalar("SELECT project_id FROM deliveries WHERE id = :id", {"id": key})
+        await replays.retry(tx, rt.queue, key, project_id=project_id)
+        return {"delivery_id": delivery_id, "state": "pending"}
+
+    _say(asyncio.run(_with_runtime(retry)), as_json=as_json)
+
+
+@deliveries.command("replay")
+@click.argument("webhook_id")
+@click.option("--since", type=_TIME, required=True, help="Deliveries made at this time or later, RFC 3339.")
+@click.option("--until", type=_TIME, required=True, help="… and at this time or before.")
+@click.option("--state", "states", type=click.Choice(replays.STATES), multiple=True, default=("failed",))
+@click.option("--trigger", "triggers", type=click.Choice(payloads.TRIGGERS), multiple=True, help="Default: all.")
+@click.option("--dry-run", "is_dry_run", is_flag=True, help="Only count.")
+@click.option("--json", "as_json", is_flag=True)
+def replay_deliveries(
+    webhook_id: str,
+    since: datetime,
+    until: datetime,
+    states: tuple[str, ...],
+    triggers: tuple[str, ...],
+    *,
+    is_dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Send a range of an endpoint's log again, at the endpoint's pace; `punctual work` does it."""
+    key = _id(ENDPOINT, webhook_id)
+    wanted = replays.Range(since, until, states, triggers or None)
+
+    async def request(rt: Runtime, tx: Tx) -> dict[str, str]:
+        project_id = await tx.scalar("SELECT project_id FROM webhook_endpoints WHERE id = :id", {"id": key})
+        made = await replays.request(tx, key, wanted, project_id=project_id, now=rt.clock.now(), is_dry_run=is_dry_run)
+        given = {} if made.replay_id is None else {"replay_id": public(REPLAY, made.replay_id)}
+        return {"count": str(made.count), **given}
+
+    _say(asyncio.run(_with_runtime(request)), as_json=as_json)
+
+
 @main.command()
 def openapi() -> None:
     """Print the OpenAPI document."""
@@ -218,8 +289,15 @@ async def _new_key(tx: Tx, project_id: UUID) -> dict[str, str]:
 
 
 async def _in_transaction(action: Callable[[Tx], Awaitable[dict[str, str]]]) -> dict[str, str]:
-    async with open_runtime(_settings(), application="punctual cli") as rt, rt.db.transaction() as tx:
-        return await action(tx)
+    return await _with_runtime(lambda _, tx: action(tx))
+
+
+async def _with_runtime(action: Callable[[Runtime, Tx], Awaitable[dict[str, str]]]) -> dict[str, str]:
+    try:
+        async with open_runtime(_settings(), application="punctual cli") as rt, rt.db.transaction() as tx:
+            return await action(rt, tx)
+    except RequestError as exc:
+        raise click.ClickException(exc.detail) from exc
 
 
 def _say(values: dict[str, str], *, as_json: bool) -> None:

@@ -16,7 +16,7 @@ _TRIPLES = [pair + c for pair in _PAIRS for c in _ALPHABET]
 _LENGTH = 26
 
 PROJECT, KEY, CALENDAR, EVENT = "proj", "key", "cal", "evt"
-ENDPOINT, MESSAGE, DELIVERY, OAUTH_APP = "ep", "msg", "dlv", "oapp"
+ENDPOINT, MESSAGE, DELIVERY, REPLAY, OAUTH_APP = "ep", "msg", "dlv", "rpl", "oapp"
 
 
 def new_id() -> UUID:

@@ -15,6 +15,7 @@ from app.api import (
     health,
     openapi,
     push,
+    replays,
     webhook_deliveries,
     webhooks,
 )
@@ -64,6 +65,7 @@ def _routers(settings: Settings) -> list[APIRouter]:
         calendars.router,
         webhooks.router,
         webhook_deliveries.router,
+        replays.router,
         health.router,
     ]
     return [*routers, docs.router] if settings.docs_enabled else routers

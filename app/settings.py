@@ -80,6 +80,8 @@ class Settings(BaseSettings):
         86_400,
     )
     """Waits between the ten attempts of Standard Webhooks' schedule."""
+    replay_per_second: float = Field(default=100.0, gt=0)
+    """Deliveries that a replay makes due in a second, where the endpoint has no rate of its own."""
 
     database_pool_size: int = Field(default=20, ge=1)
     metrics_bind: str | None = None
@@ -88,6 +90,8 @@ class Settings(BaseSettings):
     docs_enabled: bool = True
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     retention_days: int = Field(default=90, ge=1)
+    delivery_retention_days: int | None = Field(default=None, ge=1)
+    """Messages, deliveries and their attempts; as long as all else where it is not set."""
 
     @field_validator("egress_allow", mode="before")
     @classmethod
@@ -138,6 +142,11 @@ class Settings(BaseSettings):
                 raise ValueError("PUNCTUAL_SECRET_KEYS must be id:base64-of-32-bytes, comma-separated, ids unique")
             ring[name] = key
         return ring
+
+    @property
+    def kept_delivery_days(self) -> int:
+        """Days for which messages, deliveries and attempts are kept."""
+        return self.delivery_retention_days or self.retention_days
 
     @property
     def google_userinfo_url(self) -> str:

@@ -48,6 +48,7 @@ async def run(rt: Runtime, stop: asyncio.Event) -> None:
         asyncio.create_task(sweeps.clock_loop(rt, stop), name="clock"),
         asyncio.create_task(sweeps.channels_loop(rt, stop), name="channels"),
         asyncio.create_task(sweeps.deletions_loop(rt, stop), name="deletions"),
+        asyncio.create_task(sweeps.replays_loop(rt, stop), name="replays"),
         asyncio.create_task(sweeps.retention_loop(rt, stop), name="retention"),
         asyncio.create_task(_arq_loop(rt, dispatcher, stop), name="arq"),
     ]

@@ -1,8 +1,8 @@
 """Loops that find work by rows: what makes Redis a hint, and a second worker an equal.
 
-Every second what is due by the clock is requested (`workers.dispatch` runs it); every minute channels are renewed and
-deletions finished; every hour the retention is applied. Each has a loop of its own, so that a provider that hangs
-delays nothing else.
+Every second what is due by the clock is requested (`workers.dispatch` runs it), and replays go on; every minute
+channels are renewed and deletions finished; every hour the retention is applied. Each has a loop of its own, so that a
+provider that hangs delays nothing else.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from app.db import DATABASE_ERRORS
 from app.runtime import Runtime
 from app.sync import channels, cleanup, health
 from app.telemetry import BACKLOG, OLDEST_DUE, log
+from app.webhooks import replays
 from workers.jobs import guarded
 
 MINUTE = 60.0
@@ -55,6 +56,16 @@ async def deletions_loop(rt: Runtime, stop: asyncio.Event) -> None:
         await finish_deletions(rt)
 
     await every(MINUTE, step, stop)
+
+
+async def replays_loop(rt: Runtime, stop: asyncio.Event) -> None:
+    """Make due what replays want sent again, batch after batch, at each one's pace."""
+
+    async def step() -> None:
+        while not stop.is_set() and await replays.run_due(rt):
+            pass
+
+    await every(rt.settings.sweep_interval_seconds, step, stop)
 
 
 async def retention_loop(rt: Runtime, stop: asyncio.Event) -> None:

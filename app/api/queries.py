@@ -175,6 +175,11 @@ async def endpoints(tx: ReadTx, project_id: UUID, *, part: Slice) -> Sequence[Ro
     return await tx.rows(query, {"project": project_id, **part.params})
 
 
+ATTEMPTS_LISTED: Final = 10
+"""Of each delivery in a list, the latest: as many as the usual schedule has. An answer of each may be 2 kB."""
+ATTEMPTS_SHOWN: Final = 100
+"""Of a single delivery."""
+
 _DELIVERIES: Final = """
 SELECT d.id, d.endpoint_id, d.message_id, d.trigger, d.calendar_id, d.state,
        CASE WHEN d.state = 'pending' THEN d.next_attempt_at END AS next_attempt_at,
@@ -183,7 +188,8 @@ SELECT d.id, d.endpoint_id, d.message_id, d.trigger, d.calendar_id, d.state,
                    'at', to_char(t.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24\\:MI\\:SS.US"Z"'), 'status', t.status,
                    'error', t.error, 'phases_ms', t.phases_ms, 'address', t.address,
                    'response_body', t.response_body) ORDER BY t.at, t.id), '[]') AS text)
-          FROM delivery_attempts t WHERE t.delivery_id = d.id) AS attempts
+          FROM (SELECT * FROM delivery_attempts a WHERE a.delivery_id = d.id
+                 ORDER BY a.at DESC, a.id DESC LIMIT :attempts) t) AS attempts
   FROM deliveries d JOIN messages m ON m.id = d.message_id
  WHERE d.project_id = :project
    AND (d.calendar_id IS NULL OR d.calendar_id NOT IN (
@@ -194,7 +200,7 @@ DELIVERY_FILTERS: Final[Mapping[str, str]] = {
     "webhook_id": "d.endpoint_id = :webhook_id",
     "state": "d.state = :state",
     "trigger": "d.trigger = :trigger",
-    "calendar_id": "d.calendar_id = :calendar_id",
+    "calendar_id": "d.calendar_id = :calendar_id AND m.calendar_id = :calendar_id",  # the message's has an index
     "created_at_gte": "d.created_at >= :created_at_gte",
     "created_at_lte": "d.created_at <= :created_at_lte",
 }
@@ -202,13 +208,27 @@ DELIVERY_FILTERS: Final[Mapping[str, str]] = {
 
 async def delivery(tx: ReadTx, project_id: UUID, *, delivery_id: UUID) -> Row | None:
     """One delivery with its attempts and payload."""
-    return await tx.row(f"{_DELIVERIES} AND d.id = :id", {"project": project_id, "id": delivery_id})
+    params = {"project": project_id, "id": delivery_id, "attempts": ATTEMPTS_SHOWN}
+    return await tx.row(f"{_DELIVERIES} AND d.id = :id", params)
 
 
 async def deliveries(tx: ReadTx, project_id: UUID, *, filters: Params, part: Slice) -> Sequence[Row]:
     """A page of deliveries; `filters` names entries of DELIVERY_FILTERS."""
     query = f"{_DELIVERIES}{_and(DELIVERY_FILTERS, filters)} AND {part.condition} {part.order_by}"
-    return await tx.rows(query, {"project": project_id, **filters, **part.params})
+    return await tx.rows(query, {"project": project_id, "attempts": ATTEMPTS_LISTED, **filters, **part.params})
+
+
+_REPLAY: Final = """
+SELECT r.id, r.endpoint_id, r.created_at_gte, r.created_at_lte, r.states, r.triggers, r.count, r.done_count,
+       r.created_at, r.finished_at
+  FROM replays r JOIN webhook_endpoints w ON w.id = r.endpoint_id AND w.deleted_at IS NULL
+ WHERE r.project_id = :project AND r.endpoint_id = :endpoint AND r.id = :id
+"""
+
+
+async def replay(tx: ReadTx, project_id: UUID, *, endpoint_id: UUID, replay_id: UUID) -> Row | None:
+    """One replay of an endpoint's log."""
+    return await tx.row(_REPLAY, {"project": project_id, "endpoint": endpoint_id, "id": replay_id})
 
 
 def _and(conditions: Mapping[str, str], filters: Params) -> str:

@@ -1,16 +1,18 @@
 """Webhook deliveries: what was sent where, how it went, and what is still to come."""
 
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 from starlette.responses import Response
 
 from app.api import queries
-from app.api.deps import ProjectId, Reading
+from app.api.deps import ProjectId, Reading, Rt, Writing
+from app.api.idempotency import Idempotent
 from app.api.inputs import Cursor, Instant, Limit, Query, QueryOf, key_of
 from app.api.messages import TEST_EXAMPLE
-from app.api.operations import TIMES, example, problems
+from app.api.operations import IDEMPOTENCY, TIMES, example, problems
 from app.api.outputs import CalendarRef, DeliveryRef, EndpointRef, MessageRef, NextUrl, Output, PreviousUrl, Timestamp
 from app.api.pages import Order, Pager
 from app.api.render import JsonObject, answer, embedded
@@ -19,9 +21,10 @@ from app.db import Row
 from app.errors import NotFound
 from app.ids import CALENDAR, DELIVERY, ENDPOINT, MESSAGE, parse, public
 from app.instants import instant
+from app.webhooks import replays
 
 _ORDER = Order("d.created_at", "d.id", is_descending=True)
-State = Literal["pending", "succeeded", "failed"]
+State = Literal["pending", "succeeded", "failed", "merged"]
 Trigger = Literal[
     "calendar.events_update", "calendar.state_change", "calendar.health_change", "oauth_app.failing", "webhook.test"
 ]
@@ -56,10 +59,10 @@ class Attempt(Output):
 
     at: Timestamp
     status: int | None = Field(description="The receiver's answer; null where there was none")
-    error: str | None
+    error: str | None = Field(description="The kind of failure; null where it succeeded")
     phases_ms: dict[str, float | None] = Field(description="dns, connect, tls, first_byte, total")
     address: str | None = Field(description="The address that was dialled")
-    response_body: str | None = Field(description="Up to 2 kB")
+    response_body: str | None = Field(description="The first 2 kB of the answer")
 
 
 class Delivery(Output):
@@ -70,9 +73,12 @@ class Delivery(Output):
     message_id: MessageRef = Field(description="The `webhook-id` header, the same for all attempts")
     trigger: Trigger
     calendar_id: CalendarRef | None
-    state: State
+    state: State = Field(description="`merged`: a digest tells it in its place")
     next_attempt_at: Timestamp | None
-    attempts: list[Attempt]
+    attempts: list[Attempt] = Field(
+        description=f"Oldest first: in a list the latest {queries.ATTEMPTS_LISTED},"
+        f" of a single delivery the latest {queries.ATTEMPTS_SHOWN}"
+    )
     payload: dict[str, Any] | None = Field(description="The message as it is signed and sent")
     created_at: Timestamp
     updated_at: Timestamp
@@ -108,6 +114,8 @@ _EXAMPLE = {
     "created_at": "2026-11-20T10:00:01.000000Z",
     "updated_at": "2026-11-20T10:00:01.050117Z",
 }
+
+_RETRIED = _EXAMPLE | {"state": "pending", "next_attempt_at": "2026-11-20T11:30:00.000000Z"}
 
 router = APIRouter(prefix="/api/v1/webhook_deliveries", tags=["Webhooks"], route_class=ApiRoute)
 
@@ -160,7 +168,33 @@ async def list_deliveries(
 )
 async def get_delivery(delivery_id: str, tx: Reading, project_id: ProjectId) -> Response:
     """One delivery with its attempts."""
-    row = await queries.delivery(tx, project_id, delivery_id=key_of(DELIVERY, delivery_id))
+    return answer(await _read(tx, project_id, delivery_id=key_of(DELIVERY, delivery_id)))
+
+
+async def _read(tx: Reading, project_id: UUID, *, delivery_id: UUID) -> JsonObject:
+    row = await queries.delivery(tx, project_id, delivery_id=delivery_id)
     if row is None:
         raise NotFound
-    return answer(render(row))
+    return render(row)
+
+
+@router.post(
+    "/{delivery_id}/retry",
+    status_code=202,
+    response_model=Delivery,
+    summary="Retry a delivery",
+    responses=problems("not_found", "endpoint_disabled", *IDEMPOTENCY, takes="no_body") | {202: example(_RETRIED)},
+)
+async def retry_delivery(delivery_id: str, rt: Rt, tx: Writing, project_id: ProjectId, once: Idempotent) -> Response:
+    """Sends it again, under the same `webhook-id`.
+
+    A delivery that is over begins its schedule anew, and keeps its attempts. One that waits for its next attempt has
+    it now. One whose attempt is under way is left as it is.
+    """
+    key = key_of(DELIVERY, delivery_id)
+
+    async def send_again() -> Response:
+        await replays.retry(tx, rt.queue, key, project_id=project_id)
+        return answer(await _read(tx, project_id, delivery_id=key), status=202)
+
+    return await once.run(tx, send_again)

@@ -75,6 +75,7 @@ messages = Table(
     Column("to_seq", BigInteger),
     Column("created_at", TIME, nullable=False, server_default=NOW),
     Index("ix_messages_created", "created_at"),  # retention
+    Index("ix_messages_calendar", "calendar_id", "created_at"),  # calendar_id filter of deliveries, wiping a calendar
 )
 
 deliveries = Table(
@@ -112,6 +113,22 @@ deliveries = Table(
     ),
     Index("ix_deliveries_list", "project_id", "created_at", "id"),  # GET /webhook_deliveries
     Index("ix_deliveries_endpoint", "endpoint_id", "created_at"),  # webhook_id filter
+    Index(  # state filter, replay: what is rare in a long log
+        "ix_deliveries_state",
+        "project_id",
+        "state",
+        "created_at",
+        "id",
+        postgresql_where=text("state IN ('failed', 'merged')"),
+    ),
+    Index(  # trigger filter, likewise
+        "ix_deliveries_trigger",
+        "project_id",
+        "trigger",
+        "created_at",
+        "id",
+        postgresql_where=text("trigger <> 'calendar.events_update'"),
+    ),
     Index(  # deleting a calendar drops what was not yet sent
         "ix_deliveries_calendar",
         "calendar_id",

@@ -6,11 +6,14 @@ batches; where it takes events, the calendar's feed floor rises in the same tran
 back too late is told so.
 """
 
+from collections.abc import Mapping
 from uuid import UUID
 
+from app.db import Tx
 from app.runtime import Runtime
 from app.sync import channels
 from app.telemetry import log
+from app.webhooks import outbox
 
 _BATCH = 1_000
 
@@ -37,21 +40,49 @@ UPDATE calendars SET feed_floor = greatest(feed_floor, (SELECT max(change_seq) F
 RETURNING (SELECT count(*) FROM gone)
 """
 
+# A message goes with its deliveries and their attempts, a batch of deliveries at a time, however many it has; one that
+# is still to be delivered stays, whatever its age.
+_OLD_MESSAGES = """
+SELECT m.id AS message_id, d.id AS delivery_id
+  FROM messages m LEFT JOIN deliveries d ON d.message_id = m.id
+ WHERE m.created_at < app_now() - make_interval(days => :days)
+   AND NOT EXISTS (SELECT FROM deliveries p WHERE p.message_id = m.id AND p.state = 'pending')
+ ORDER BY m.created_at, m.id LIMIT :batch
+"""
+
+# Locked in the order of their ids, as everywhere; the look under the lock spares what is sent again meanwhile.
+_PURGE_DELIVERIES = """
+WITH old AS (
+    SELECT id FROM deliveries WHERE id = ANY (CAST(:ids AS uuid[])) AND state <> 'pending' ORDER BY id FOR UPDATE
+)
+DELETE FROM deliveries d USING old WHERE d.id = old.id
+"""
+
 _PURGE_MESSAGES = """
-DELETE FROM messages WHERE id IN (
-    SELECT m.id FROM messages m
-     WHERE m.created_at < app_now() - make_interval(days => :days)
-       AND NOT EXISTS (SELECT FROM deliveries d WHERE d.message_id = m.id AND d.state = 'pending') LIMIT :batch)
+DELETE FROM messages m WHERE m.id = ANY (CAST(:ids AS uuid[]))
+   AND NOT EXISTS (SELECT FROM deliveries d WHERE d.message_id = m.id)
+"""
+
+_PURGE_REPLAYS = """
+DELETE FROM replays WHERE id IN (
+    SELECT id FROM replays WHERE finished_at < app_now() - make_interval(days => :days) LIMIT :batch)
+"""
+
+_PURGE_SECRETS = """
+DELETE FROM webhook_secrets WHERE id IN (SELECT id FROM webhook_secrets WHERE expires_at <= app_now() LIMIT :batch)
+"""
+
+_PURGE_GAPS = """
+DELETE FROM delivery_gaps WHERE (endpoint_id, calendar_id) IN (
+    SELECT g.endpoint_id, g.calendar_id FROM delivery_gaps g
+     WHERE NOT EXISTS (SELECT FROM calendars c WHERE c.id = g.calendar_id AND c.deleted_at IS NULL)
+        OR EXISTS (SELECT FROM webhook_endpoints e WHERE e.id = g.endpoint_id AND e.deleted_at IS NOT NULL)
+     ORDER BY g.endpoint_id, g.calendar_id LIMIT :batch FOR UPDATE OF g SKIP LOCKED)
 """
 
 _PURGE_IDEMPOTENCY_KEYS = """
 DELETE FROM idempotency_keys WHERE id IN (
     SELECT id FROM idempotency_keys WHERE created_at < app_now() - interval '1 day' LIMIT :batch)
-"""
-
-_PURGE_WEBHOOK_SECRETS = """
-DELETE FROM webhook_secrets WHERE id IN (
-    SELECT id FROM webhook_secrets WHERE expires_at <= app_now() LIMIT :batch)
 """
 
 _PURGE_CHANNELS = """
@@ -77,6 +108,8 @@ async def clean_up(rt: Runtime, calendar_id: UUID) -> bool:
     async with rt.db.transaction() as tx:
         await tx.execute("DELETE FROM calendars WHERE id = :id AND deleted_at IS NOT NULL", {"id": calendar_id})
         await tx.execute("DELETE FROM calendar_events WHERE calendar_id = :id", {"id": calendar_id})
+        # Dropped once by the request: what was sent again in the same moment may have slipped by.
+        await outbox.drop_undelivered(tx, calendar_id)
         await tx.execute(
             "DELETE FROM messages WHERE calendar_id = :id AND NOT EXISTS"
             " (SELECT FROM deliveries d WHERE d.message_id = messages.id AND d.state = 'pending')",
@@ -108,8 +141,22 @@ async def purge(rt: Runtime) -> bool:
             await tx.row("SELECT id FROM calendars WHERE id = :id FOR NO KEY UPDATE", {"id": row.calendar_id})
             gone: int | None = await tx.scalar(_PURGE_EVENTS, {"calendar": row.calendar_id, **params})
         is_more = is_more or (gone or 0) >= _BATCH
-    for statement in (_PURGE_MESSAGES, _PURGE_IDEMPOTENCY_KEYS, _PURGE_WEBHOOK_SECRETS, _PURGE_CHANNELS):
+    log_params = {"days": rt.settings.kept_delivery_days, "batch": _BATCH}
+    for statement, bound in (
+        (_PURGE_REPLAYS, log_params),
+        (_PURGE_SECRETS, {"batch": _BATCH}),
+        (_PURGE_GAPS, {"batch": _BATCH}),
+        (_PURGE_IDEMPOTENCY_KEYS, {"batch": _BATCH}),
+        (_PURGE_CHANNELS, params),
+    ):
         async with rt.db.transaction() as tx:
-            bound = params if ":days" in statement else {"batch": _BATCH}
             is_more = await tx.execute(statement, bound) >= _BATCH or is_more
-    return is_more
+    async with rt.db.transaction() as tx:
+        return await _purge_messages(tx, log_params) or is_more
+
+
+async def _purge_messages(tx: Tx, params: Mapping[str, int]) -> bool:
+    old = await tx.rows(_OLD_MESSAGES, params)
+    await tx.execute(_PURGE_DELIVERIES, {"ids": [row.delivery_id for row in old if row.delivery_id is not None]})
+    await tx.execute(_PURGE_MESSAGES, {"ids": list({row.message_id for row in old})})
+    return len(old) >= _BATCH

@@ -279,7 +279,8 @@ def _count(outcomes: Sequence[Outcome], ours: set[UUID]) -> int:
     for outcome in recorded:
         trigger = outcome.claim.trigger
         DELIVERIES.labels(trigger, "retry" if outcome.state == "pending" else outcome.state).inc()
-        if outcome.state == "succeeded":
+        is_sent_again = outcome.claim.attempt == 1 and not outcome.claim.is_first
+        if outcome.state == "succeeded" and not is_sent_again:
             DELIVERY_LAG.labels(trigger).observe(max(0.0, (now - outcome.claim.created_at).total_seconds()))
     return len(recorded)
 

@@ -178,7 +178,7 @@ def _columns(digests: Sequence[_Digest]) -> dict[str, list[object]]:
         "projects": [row.project_id for row in first],
         "endpoints": [row.endpoint_id for row in first],
         "calendars": [row.calendar_id for row in first],
-        "lanes": [row.lane for row in first],
+        "lanes": [next((row.lane for row in digest.merged if row.lane), None) for digest in digests],  # not: sent again
     }
 
 

@@ -81,6 +81,19 @@ def upgrade() -> None:
         ["endpoint_id", "lane", "seq"],
         postgresql_where=sa.text("state = 'pending' AND lane IS NOT NULL"),
     )
+    op.create_index(
+        "ix_deliveries_state",
+        "deliveries",
+        ["project_id", "state", "created_at", "id"],
+        postgresql_where=sa.text("state IN ('failed', 'merged')"),
+    )
+    op.create_index(
+        "ix_deliveries_trigger",
+        "deliveries",
+        ["project_id", "trigger", "created_at", "id"],
+        postgresql_where=sa.text("trigger <> 'calendar.events_update'"),
+    )
+    op.create_index("ix_messages_calendar", "messages", ["calendar_id", "created_at"])
     op.create_table(
         "delivery_gaps",
         sa.Column("endpoint_id", sa.Uuid(), nullable=False),
@@ -126,6 +139,9 @@ def downgrade() -> None:
     op.execute("UPDATE webhook_endpoints SET state = 'enabled' WHERE state = 'failing'")
     op.drop_table("replays")
     op.drop_table("delivery_gaps")
+    op.drop_index("ix_messages_calendar", "messages")
+    op.drop_index("ix_deliveries_trigger", "deliveries")
+    op.drop_index("ix_deliveries_state", "deliveries")
     op.drop_index("ix_deliveries_lane", "deliveries")
     op.drop_index("ix_deliveries_due", "deliveries")
     op.create_index("ix_deliveries_due", "deliveries", ["next_attempt_at"], postgresql_where=_PENDING)

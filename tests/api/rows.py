@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db import Tx
-from app.ids import CALENDAR, DELIVERY, ENDPOINT, EVENT, new_id, public
+from app.ids import CALENDAR, DELIVERY, ENDPOINT, EVENT, REPLAY, new_id, public
 from app.providers.base import RemoteEvent
 from app.runtime import Runtime
 from app.sync import content
@@ -94,10 +94,11 @@ class Rows:
             )
         return public(ENDPOINT, endpoint_id)
 
-    async def delivery(self, endpoint_id: UUID, *, calendar_id: UUID | None = None) -> str:
-        """A failed delivery with one attempt."""
+    async def delivery(self, endpoint_id: UUID, *, calendar_id: UUID | None = None, state: str = "failed") -> str:
+        """A delivery with one attempt; a pending one has its next in an hour."""
         delivery_id, message_id = new_id(), new_id()
         params = {"id": delivery_id, "message": message_id, "project": self.project_id, "calendar": calendar_id}
+        values = {"endpoint": endpoint_id, "state": state}
         async with self.rt.db.transaction() as tx:
             await tx.execute(
                 "INSERT INTO messages (id, project_id, calendar_id, trigger, payload)"
@@ -105,9 +106,11 @@ class Rows:
                 params,
             )
             await tx.execute(
-                "INSERT INTO deliveries (id, project_id, message_id, endpoint_id, calendar_id, trigger, state)"
-                " VALUES (:id, :project, :message, :endpoint, :calendar, 'calendar.events_update', 'failed')",
-                params | {"endpoint": endpoint_id},
+                "INSERT INTO deliveries (id, project_id, message_id, endpoint_id, calendar_id, trigger, state,"
+                " attempt_count, next_attempt_at)"
+                " VALUES (:id, :project, :message, :endpoint, :calendar, 'calendar.events_update', :state, 1,"
+                " CASE WHEN CAST(:state AS text) = 'pending' THEN app_now() + interval '1 hour' END)",
+                params | values,
             )
             await tx.execute(
                 "INSERT INTO delivery_attempts (delivery_id, at, status, phases_ms, address, response_body)"
@@ -115,6 +118,19 @@ class Rows:
                 params,
             )
         return public(DELIVERY, delivery_id)
+
+    async def replay(self, endpoint_id: UUID) -> str:
+        """A replay that is due."""
+        replay_id = new_id()
+        await self.sql(
+            "INSERT INTO replays (id, project_id, endpoint_id, created_at_gte, created_at_lte, states, count,"
+            " next_batch_at)"
+            " VALUES (:id, :project, :endpoint, app_now() - interval '1 day', app_now(), '{failed}', 0, app_now())",
+            id=replay_id,
+            project=self.project_id,
+            endpoint=endpoint_id,
+        )
+        return public(REPLAY, replay_id)
 
     async def sql(self, statement: str, **params: Any) -> None:
         """Any statement, committed."""

@@ -20,7 +20,7 @@ ENDPOINT: dict[str, Any] = {"url": "http://127.0.0.1:9/hook", "triggers": ["cale
 JSON = {"Content-Type": "application/json"}
 
 TABLES = ("calendars", "grants", "sync_state", "oauth_apps", "oauth_app_secrets", "webhook_endpoints",
-          "webhook_secrets", "messages", "deliveries", "idempotency_keys")  # fmt: skip
+          "webhook_secrets", "messages", "deliveries", "replays", "idempotency_keys")  # fmt: skip
 
 
 async def _counts(rt: Runtime) -> dict[str, int]:
@@ -293,6 +293,41 @@ async def test_values_of_headers_are_never_repeated(client: httpx.AsyncClient) -
         answer = await client.post(WEBHOOKS, json=ENDPOINT | {"headers": headers})
         assert answer.status_code == 422
         assert "hunter2" not in answer.text
+
+
+RANGE: dict[str, Any] = {"created_at_gte": "2026-01-01T00:00:00Z", "created_at_lte": "2026-01-02T00:00:00Z"}
+REPLAY_FIELDS: list[Any] = [
+    ({"created_at_lte": "2025-12-31T23:59:59Z"}, "end_before_start", "/created_at_lte"),
+    ({"created_at_gte": "2900-01-01T00:00:00Z", "created_at_lte": "2901-01-01T00:00:00Z"}, "in_the_future",
+     "/created_at_gte"),
+    ({"created_at_gte": "2026-01-01T00:00:00"}, "naive_time", "/created_at_gte"),
+    ({"created_at_lte": "tomorrow"}, "invalid_time", "/created_at_lte"),
+    ({"created_at_lte": None}, "invalid_time", "/created_at_lte"),
+    ({"created_at_lte": 1767225600}, "invalid_time", "/created_at_lte"),
+    ({"states": []}, "too_short", "/states"),
+    ({"states": ["pending"]}, "not_allowed", "/states/0"),
+    ({"states": ["failed", "failed"]}, "not_unique", "/states"),
+    ({"states": "failed"}, "wrong_type", "/states"),
+    ({"states": None}, "wrong_type", "/states"),
+    ({"states": [0] * 300_000}, "too_long", "/states"),
+    ({"triggers": []}, "too_short", "/triggers"),
+    ({"triggers": ["bot.launch"]}, "not_allowed", "/triggers/0"),
+    ({"triggers": ["webhook.test"] * 2}, "not_unique", "/triggers"),
+    ({"dry_run": "true"}, "wrong_type", "/dry_run"),
+    ({"limit": 10}, "unknown_field", "/limit"),
+]  # fmt: skip
+
+
+async def test_replay_fields(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
+    url = f"{WEBHOOKS}/ep_01JD4QA1Y5Z7B9D1F3G5H7J9K1/replay"
+    for change, code, pointer in REPLAY_FIELDS:
+        with subtests.test(case=str(change)[:80]):
+            _refused(await client.post(url, json=RANGE | change), code, pointer)
+    for name in RANGE:
+        _refused(await client.post(url, json={k: v for k, v in RANGE.items() if k != name}), "missing", f"/{name}")
+    _refused(await client.post(url, json=RANGE), "not_found", status=404)
+    answer = await client.post(url, json=RANGE | {"dry_run": True}, headers={"Idempotency-Key": "k"})
+    _refused(answer, "idempotency_key_not_accepted", "Idempotency-Key")
 
 
 IDEMPOTENCY_KEYS_OF_ANOTHER_SHAPE: list[Any] = ["", " ", "k" * 256, "sn\u00f6", " k"]

@@ -13,7 +13,8 @@ from tests.api.rows import Rows, calendar_ref
 
 CALENDARS, WEBHOOKS = "/api/v1/calendars", "/api/v1/webhooks"
 HOOK = {"url": "http://127.0.0.1:9/hook", "triggers": ["calendar.events_update"]}
-TABLES = ("calendars", "sync_state", "webhook_endpoints", "deliveries")
+RANGE = {"created_at_gte": "2026-01-01T00:00:00Z", "created_at_lte": "2026-12-31T00:00:00Z"}
+TABLES = ("calendars", "sync_state", "webhook_endpoints", "deliveries", "replays")
 
 
 async def _refuse_commits(rows: Rows) -> None:
@@ -31,7 +32,11 @@ async def test_a_failed_commit_never_answers_2xx(
     client: httpx.AsyncClient, rt: Runtime, rows: Rows, credentials: dict[str, Any], headers: dict[str, str]
 ) -> None:
     calendar = f"{CALENDARS}/{calendar_ref(await rows.calendar())}"
-    endpoint = f"{WEBHOOKS}/{await rows.endpoint()}"
+    endpoint_id = await rows.endpoint()
+    endpoint = f"{WEBHOOKS}/{endpoint_id}"
+    endpoint_key = parse(ENDPOINT, endpoint_id)
+    assert endpoint_key is not None
+    delivery = f"/api/v1/webhook_deliveries/{await rows.delivery(endpoint_key)}"
     await _refuse_commits(rows)
     writes: list[tuple[str, str, Any]] = [
         ("POST", CALENDARS, credentials),
@@ -42,6 +47,8 @@ async def test_a_failed_commit_never_answers_2xx(
         ("POST", WEBHOOKS, HOOK),
         ("PATCH", endpoint, {"state": "enabled"}),
         ("POST", f"{endpoint}/test", None),
+        ("POST", f"{endpoint}/replay", RANGE),
+        ("POST", f"{delivery}/retry", None),
         ("DELETE", endpoint, None),
     ]
     for method, url, body in writes:
@@ -52,7 +59,9 @@ async def test_a_failed_commit_never_answers_2xx(
         assert await tx.scalar("SELECT count(*) FROM calendars WHERE deleted_at IS NULL AND metadata IS NULL") == 1
         assert await tx.scalar("SELECT count(*) FROM webhook_endpoints WHERE deleted_at IS NULL") == 1
         assert await tx.scalar("SELECT count(*) FROM idempotency_keys") == 0
-        assert await tx.scalar("SELECT count(*) FROM messages") == 0
+        assert await tx.scalar("SELECT count(*) FROM messages") == 1
+        assert await tx.scalar("SELECT count(*) FROM deliveries WHERE state = 'failed'") == 1
+        assert await tx.scalar("SELECT count(*) FROM replays") == 0
 
 
 async def test_nothing_is_woken_by_what_was_not_committed(client: httpx.AsyncClient, rt: Runtime, rows: Rows) -> None:

@@ -9,11 +9,12 @@ from typing import Any, get_args
 import pytest
 
 from app import errors
+from app.api import replays as api_replays
 from app.api import webhook_deliveries, webhook_inputs
 from app.api.messages import MESSAGES, Kind
 from app.api.problems import CODES
 from app.errors import FailureCode, RequestError
-from app.webhooks import payloads
+from app.webhooks import payloads, replays
 from tests.api.openapi_judge import Judge
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,6 +110,7 @@ def test_the_messages_are_those_that_are_sent(document: Any) -> None:
     assert set(document["webhooks"]) == set(payloads.TRIGGERS) == {message.trigger for message in MESSAGES}
     assert get_args(webhook_inputs.Trigger) == payloads.SUBSCRIBABLE
     assert get_args(webhook_deliveries.Trigger) == payloads.TRIGGERS
+    assert get_args(api_replays.State) == replays.STATES
     assert len(get_args(Kind)) == 12
 
 
@@ -119,6 +121,8 @@ def test_no_field_of_an_answer_may_be_missing(document: Any) -> None:
         "Endpoint",
         "Delivery",
         "Attempt",
+        "Replay",
+        "ReplayAccepted",
         "Problem",
         "CalendarHealth",
         "PushHealth",

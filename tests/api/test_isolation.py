@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.ids import CALENDAR, DELIVERY, ENDPOINT, EVENT, new_id, parse, public
+from app.ids import CALENDAR, DELIVERY, ENDPOINT, EVENT, REPLAY, new_id, parse, public
 from app.runtime import Runtime
 from tests.api.openapi_judge import Judge
 from tests.api.rows import Rows, calendar_ref
@@ -23,6 +23,7 @@ class Ids:
             "event_id": public(EVENT, new_id()),
             "webhook_id": public(ENDPOINT, new_id()),
             "delivery_id": public(DELIVERY, new_id()),
+            "replay_id": public(REPLAY, new_id()),
             "calendar_deduplication_key": "nobody's",
             "deduplication_key": "nobody's",
             "email": "nobody@example.com",
@@ -45,6 +46,7 @@ async def ids(foreign: Rows) -> Ids:
             "event_id": event,
             "webhook_id": endpoint,
             "delivery_id": await foreign.delivery(endpoint_key, calendar_id=calendar),
+            "replay_id": await foreign.replay(endpoint_key),
             "calendar_deduplication_key": "theirs",
             "deduplication_key": "theirs",
             "email": "bob@example.com",
@@ -142,6 +144,20 @@ async def test_a_feed_of_another_project_never_expires_and_never_moves(
     for calendar in ids.pairs["calendar_id"]:
         answer = await client.get("/api/v1/calendar_events", params={"calendar_id": calendar, "after_seq": 7})
         assert answer.json() == {"next": None, "previous": None, "results": [], "position": 7}
+
+
+async def test_a_replay_is_found_under_its_own_endpoint_alone(client: httpx.AsyncClient, rows: Rows, ids: Ids) -> None:
+    keys = [parse(ENDPOINT, await rows.endpoint()) for _ in range(2)]
+    assert keys[0] is not None
+    assert keys[1] is not None
+    mine = await rows.replay(keys[0])
+    foreign, unknown = ids.pairs["replay_id"]
+    one, two = (f"/api/v1/webhooks/{public(ENDPOINT, key)}/replays" for key in keys if key)
+    assert (await client.get(f"{one}/{mine}")).status_code == 200
+    for url in (f"{two}/{mine}", f"{one}/{foreign}", f"{one}/{unknown}", f"{one}/x"):
+        assert (await client.get(url)).status_code == 404, url
+    theirs = f"/api/v1/webhooks/{ids.pairs['webhook_id'][0]}/replays"
+    assert (await client.get(f"{theirs}/{foreign}")).status_code == 404
 
 
 async def test_cursors_of_another_project_are_refused(
