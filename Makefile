@@ -54,8 +54,8 @@ format: setup ## let ruff sort imports and lay out the code
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: setup ## measure, and print each figure as a ratio to the best that the machine can do
-	$(BIN)/python -m benchmarks
+bench: setup ## measure, and print figures as ratios to the best that the machine can do (PARTS="drain volume")
+	$(BIN)/python -m benchmarks $(PARTS)
 
 herd: setup ## 100,000 calendars after an outage, on a virtual clock: quotas, waits, who goes first
 	$(BIN)/python -m benchmarks.herd $(if $(CALENDARS),--calendars $(CALENDARS)) $(if $(SEED),--seed $(SEED))
