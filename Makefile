@@ -21,10 +21,11 @@ COMPILE := $(BIN)/uv pip compile --quiet --system-certs --universal --generate-h
 	$(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint format bench herd storm properties mutants conformance wheels requirements clean
+.PHONY: help setup demo run test lint format bench herd storm storm-delivery properties mutants \
+	conformance wheels requirements clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## make .venv from the pinned requirements; the other targets do it when needed
 
@@ -53,14 +54,17 @@ format: setup ## let ruff sort imports and lay out the code
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: setup ## measure, and print each figure as a ratio to the best that the machine can do
-	$(BIN)/python -m benchmarks
+bench: setup ## measure, and print figures as ratios to the best that the machine can do (PARTS="drain volume")
+	$(BIN)/python -m benchmarks $(PARTS)
 
 herd: setup ## 100,000 calendars after an outage, on a virtual clock: quotas, waits, who goes first
 	$(BIN)/python -m benchmarks.herd $(if $(CALENDARS),--calendars $(CALENDARS)) $(if $(SEED),--seed $(SEED))
 
 storm: setup ## break everything at once for two minutes, then compare (SEED=7 again, SECONDS=60 shorter)
 	$(BIN)/python -m storm $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
+
+storm-delivery: setup ## deliver 20,000 messages while workers die, then compare receipts (SEED=7 again, MESSAGES=2000 shorter)
+	$(BIN)/python -m storm --delivery $(if $(SEED),--seed $(SEED)) $(if $(MESSAGES),--messages $(MESSAGES))
 
 conformance: setup $(CONFORMANCE)/.installed wheels ## let others' libraries judge sandbox and signatures; check wheels
 	$(CONFORMANCE)/bin/python -m pytest --confcutdir=tests/conformance tests/conformance

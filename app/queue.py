@@ -25,7 +25,7 @@ QUEUE_NAME = "punctual:jobs"
 DELIVERY_TOPIC = "punctual:deliveries"
 
 _QUIET_SECONDS = 0.02
-"""Announcements of new deliveries within this time are one message."""
+"""New deliveries are announced at once; those that follow within this time share an announcement at its end."""
 
 
 class Queue:
@@ -41,6 +41,7 @@ class Queue:
         self.delivery_due = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._announcing = False
+        self._is_unannounced = False
 
     def wake_sync(self, calendar_id: UUID, delay_seconds: float) -> None:
         """Have some worker look at this calendar after `delay_seconds`."""
@@ -53,14 +54,19 @@ class Queue:
     def wake_delivery(self) -> None:
         """Tell the delivery loop of this process at once, and those of the others, that something is due."""
         self.delivery_due.set()
+        self._is_unannounced = True
         if not self._announcing:
             self._announcing = True
             self._send(self._announce())
 
     async def _announce(self) -> None:
-        await asyncio.sleep(_QUIET_SECONDS)
-        self._announcing = False
-        await self.redis.publish(DELIVERY_TOPIC, b"due")
+        try:
+            while self._is_unannounced:
+                self._is_unannounced = False
+                await self.redis.publish(DELIVERY_TOPIC, b"due")
+                await asyncio.sleep(_QUIET_SECONDS)
+        finally:
+            self._announcing = False
 
     async def _enqueue(self, job: str, calendar_id: UUID, delay_seconds: float) -> None:
         delay = timedelta(seconds=delay_seconds) if delay_seconds > 0 else None

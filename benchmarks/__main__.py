@@ -19,7 +19,7 @@ import orjson
 from app import embedded
 from app.runtime import calm_collector
 from app.telemetry import configure_logging
-from benchmarks import drain, first_sync, latency, resync, serving
+from benchmarks import delivery, drain, first_sync, isolation, latency, resync, serving, volume
 from benchmarks.rig import ROOT, Bench, Figure, fresh_database
 
 PARTS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
@@ -27,6 +27,9 @@ PARTS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "resync": resync.run,
     "serving": serving.run,
     "drain": drain.run,
+    "delivery": delivery.run,
+    "isolation": isolation.run,
+    "volume": volume.run,
     "latency": latency.run,
 }
 

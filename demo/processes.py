@@ -176,12 +176,21 @@ class Stack:
         await self.until(has_started, seconds=START_SECONDS, what=f"{name} to start working")
         return process
 
+    async def start_module(self, name: str, *arguments: str) -> Process:
+        """`python -m` one of this project's modules, configured as the service is; waits for nothing."""
+        return await self._spawn(name, [sys.executable, "-m", *arguments], self.environment())
+
+    def forget(self, process: Process) -> None:
+        """From now on its end is no surprise."""
+        if process in self._expected_to_run:
+            self._expected_to_run.remove(process)
+
     async def punctual(self, *arguments: str) -> str:
         """Run a command of the service's command line to its end; what it printed."""
         name = f"punctual-{arguments[0]}"
         pipe = asyncio.subprocess.PIPE
         process = await self._spawn(name, [str(PUNCTUAL), *arguments], self.environment(), stdout=pipe)
-        self._forget(process)
+        self.forget(process)
         try:
             async with asyncio.timeout(START_SECONDS):
                 printed, _ = await process.process.communicate()
@@ -237,7 +246,7 @@ class Stack:
     async def stop(self, *processes: Process, seconds: float = STOP_SECONDS) -> None:
         """SIGTERM, and SIGKILL for what still runs so many seconds later, or at once where this is cancelled."""
         for process in processes:
-            self._forget(process)
+            self.forget(process)
             process.signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(seconds):
@@ -252,7 +261,7 @@ class Stack:
 
     async def kill(self, process: Process) -> None:
         """kill -9, and wait until it is gone."""
-        self._forget(process)
+        self.forget(process)
         process.signal(signal.SIGKILL)
         await process.process.wait()
 
@@ -276,11 +285,6 @@ class Stack:
         self._started.append(process)
         self._expected_to_run.append(process)
         return process
-
-    def _forget(self, process: Process) -> None:
-        """From now on its end is no surprise."""
-        if process in self._expected_to_run:
-            self._expected_to_run.remove(process)
 
 
 @contextlib.asynccontextmanager

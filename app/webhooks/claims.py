@@ -13,7 +13,7 @@ from time import monotonic
 from uuid import UUID
 
 from app.db import Database, Row, Tx
-from app.webhooks.due import SCAN, Due, Pace, choose, look
+from app.webhooks.due import SCAN, Due, choose, look
 from app.webhooks.payloads import TEST
 from app.webhooks.secrets import OLD_SECRETS, SealedSecret, sealed_secrets
 
@@ -162,7 +162,7 @@ async def _in_pace(tx: Tx, chosen: Sequence[Due]) -> list[Due]:
     slots: Counter[UUID] = Counter()
     ahead: dict[UUID, float] = {}
     for row in await tx.rows(_PACES, {"ids": sorted(paces)}):
-        pace = Pace(paces[row.id].interval, max(row.ahead, 0.0))
+        pace = paces[row.id]._replace(ahead=max(row.ahead, 0.0))
         slots[row.id] = 0 if row.is_paused else pace.room(wanted[row.id])
         if slots[row.id]:
             ahead[row.id] = pace.ahead + slots[row.id] * pace.interval

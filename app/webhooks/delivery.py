@@ -33,9 +33,11 @@ LEASE_MARGIN_SECONDS = 10.0
 LOOK_PAST_SECONDS = 0.05
 FRESH_SECONDS = 0.25
 """A claim that has waited longer is looked at again before it is sent: its endpoint may be another by now."""
+CLAIM_PAUSE_SECONDS = 0.015
+"""While more is in hand than can be under way, so long passes between claims, so that each brings many."""
 RECORD_BATCH = 500
-RECORD_AT_ONCE = 128
-RECORD_PAUSE_SECONDS = 0.01
+RECORD_AT_ONCE = 250
+RECORD_PAUSE_SECONDS = 0.02
 RECORD_SECONDS = 4.0
 """How long a stop waits for results to be recorded; the leases of the others run out."""
 
@@ -59,6 +61,7 @@ class Courier:
         self._active = 0
         self._held = 0
         self._looked_past = 0.0
+        self._claimed_at = 0.0
         self._is_crowded = False
         self._is_closing = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -94,7 +97,7 @@ class Courier:
         if self._recorder is not None and self._recorder.done():
             self._recorder.result()  # a mistake of ours ended it: nothing more may be sent
         batch = min(BATCH, self._most - self._held)
-        if batch <= 0 or self._is_crowded:
+        if batch <= 0 or self._is_crowded or self._must_wait():
             return False
         room, rooms = self._turns.first_room, self._turns.rooms()
         claimed = await claim(
@@ -119,6 +122,15 @@ class Courier:
         self._start()
         merged = await merge(self._rt, claimed.merge) if claimed.merge else 0
         return claimed.is_more or merged > 0 or (is_one_full and self._may_look_past())
+
+    def _must_wait(self) -> bool:
+        """Whether a claim now would be one of many small ones; then `wake` is set as soon as it is not."""
+        rest = self._claimed_at + CLAIM_PAUSE_SECONDS - monotonic()
+        if self._held <= self._limit or rest <= 0:
+            self._claimed_at = monotonic()
+            return False
+        asyncio.get_running_loop().call_later(rest, self.wake.set)
+        return True
 
     def _may_look_past(self) -> bool:
         """Whether to look at once for what is due behind a long queue of one endpoint: costly, so not always."""

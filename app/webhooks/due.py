@@ -23,6 +23,8 @@ LATER_SHARE = 8
 """One in so many places of a batch is kept for what is not a first attempt, so that an overload starves no retry."""
 BURST_SECONDS = 0.25
 """A rate limit holds on average; so much of a second's worth may go out at once."""
+BLOCKED_SECONDS = 30.0
+"""Who waits in a lane is made due by the end of its head; after this time it is looked at whatever happened."""
 PARKED_SECONDS = 300.0
 """After this time a disabled endpoint's digest is looked at again, for whatever reason it was not woken."""
 
@@ -32,6 +34,8 @@ class Pace(NamedTuple):
 
     interval: float
     ahead: float
+    is_probe: bool = False
+    """One at a time: its breaker is half open."""
 
     def wait(self, count: int) -> float:
         """Seconds until one more than `count` may be sent; none or less: now."""
@@ -91,7 +95,7 @@ WITH due AS MATERIALIZED (
     ({_PART.format(priority=0)}) UNION ALL ({_PART.format(priority=1)})
 ), ranked AS (
     SELECT d.*,
-           row_number() OVER (PARTITION BY endpoint_id ORDER BY priority, next_attempt_at) AS place,
+           row_number() OVER (PARTITION BY endpoint_id, priority ORDER BY next_attempt_at) AS place,
            coalesce(CAST(CAST(:rooms AS jsonb) ->> CAST(endpoint_id AS text) AS int), :room) AS room
       FROM due d
 )
@@ -100,6 +104,7 @@ SELECT d.id, d.fence, d.project_id, d.endpoint_id, d.calendar_id, d.trigger, d.p
        coalesce(extract(epoch FROM e.paused_until - (SELECT app_now())), 0)::float8 AS paused,
        CASE WHEN e.failure_count >= {BREAKER_FAILURES} OR e.state = 'failing' THEN CAST(:probe AS float8)
             ELSE 1.0::float8 / e.rate_limit END AS interval,
+       e.failure_count >= {BREAKER_FAILURES} OR e.state = 'failing' AS is_probed,
        coalesce(extract(epoch FROM e.next_slot_at - (SELECT app_now())), 0)::float8 AS ahead,
        CASE WHEN d.lane IS NOT NULL THEN (
            SELECT extract(epoch FROM h.next_attempt_at - (SELECT app_now()))::float8 FROM deliveries h
@@ -148,7 +153,7 @@ def _due(row: Row) -> Due:
         is_digest=row.is_digest,
         endpoint_state=row.endpoint_state,
         paused=row.paused,
-        pace=None if row.interval is None else Pace(row.interval, max(row.ahead, 0.0)),
+        pace=None if row.interval is None else Pace(row.interval, max(row.ahead, 0.0), row.is_probed),
         blocked=row.blocked,
     )
 
@@ -177,7 +182,7 @@ def choose(
         wait = _wait(row, paced)
         if wait is None:
             ready.append(row)
-        elif wait > 0:
+        else:
             choice.put_off.append((row, wait))
     ready = [row for row in ready if not row.is_digest or (row.endpoint_id, row.calendar_id) not in choice.merge]
     choice.take = _fitting(ready, batch=batch, room=room, rooms=rooms, share=share, shares=shares)
@@ -185,16 +190,17 @@ def choose(
 
 
 def _wait(row: Due, paced: Counter[UUID]) -> float | None:
-    """Seconds to put it off; 0 where its time comes with what is taken now; None where it may be sent."""
+    """Seconds to put it off; None where it may be sent."""
     if row.trigger == TEST or row.endpoint_state in ("deleted", "disabled"):
         return None  # a test goes out whatever the standing; the others end without an exchange
     if row.paused > 0:
         return row.paused
     if row.blocked is not None:
-        return max(row.blocked, 0.0)
+        return max(row.blocked, BLOCKED_SECONDS)
     if row.pace is None:
         return None
-    wait = row.pace.wait(paced[row.endpoint_id])
+    count = paced[row.endpoint_id]
+    wait = row.pace.wait(min(count, 1) if row.pace.is_probe else count)  # all of them have the next slot before them
     paced[row.endpoint_id] += 1
     return wait if wait > 0 else None
 
@@ -202,20 +208,27 @@ def _wait(row: Due, paced: Counter[UUID]) -> float | None:
 def _fitting(
     ready: Sequence[Due], *, batch: int, room: int, rooms: Mapping[UUID, int], share: int, shares: Mapping[UUID, int]
 ) -> list[Due]:
-    later = sum(not row.is_first for row in ready)
-    left = {True: batch - min(later, batch // LATER_SHARE), False: batch}
+    """First attempts, but for the places that are kept for the others, of the batch and of each endpoint's room."""
+    later = [row for row in ready if not row.is_first]
     taken: list[Due] = []
     endpoints: Counter[UUID] = Counter()
     projects: Counter[UUID] = Counter()
-    for row in ready:
-        if len(taken) == batch:
-            break
-        if endpoints[row.endpoint_id] >= rooms.get(row.endpoint_id, room):
-            continue
-        if projects[row.project_id] >= shares.get(row.project_id, share) or not left[row.is_first]:
-            continue
-        endpoints[row.endpoint_id] += 1
-        projects[row.project_id] += 1
-        left[row.is_first] -= 1
-        taken.append(row)
-    return taken
+
+    def take(rows: Iterable[Due], *, most: int, part: int) -> None:
+        for row in rows:
+            if len(taken) >= most:
+                return
+            place = rooms.get(row.endpoint_id, room)
+            if endpoints[row.endpoint_id] >= min(place, place // part + 1):
+                continue
+            if projects[row.project_id] >= shares.get(row.project_id, share):
+                continue
+            endpoints[row.endpoint_id] += 1
+            projects[row.project_id] += 1
+            taken.append(row)
+
+    take(later, most=batch // LATER_SHARE + 1, part=LATER_SHARE)
+    kept = {row.id for row in taken}
+    take((row for row in ready if row.is_first), most=batch, part=1)
+    take((row for row in later if row.id not in kept), most=batch, part=1)
+    return sorted(taken, key=lambda row: not row.is_first)

@@ -21,20 +21,23 @@ FIRST_SLOTS = 4
 """Of an endpoint that has not answered yet."""
 QUICK_SECONDS = 0.5
 """An endpoint whose attempts take less on average is quick."""
+LATER_TURNS = 8
+"""One turn in so many of a lane is for what is no first attempt, whoever else waits."""
 LANES_REMEMBERED = 2_000
 
 
 class Lane:
     """The claims of one endpoint: how many are under way, those that wait, and how long one takes."""
 
-    __slots__ = ("active", "is_full", "is_queued", "later", "project_id", "seconds", "slots", "waiting")
+    __slots__ = ("active", "is_full", "is_queued", "later", "project_id", "seconds", "slots", "turns", "waiting")
 
     def __init__(self, project_id: UUID, most: int) -> None:
         self.project_id = project_id
         self.active = 0
         self.waiting: deque[Claim] = deque()
         self.later: deque[Claim] = deque()
-        """What is no first attempt: it has its turn when none waits."""
+        """What is no first attempt: it goes after them, but for one turn in LATER_TURNS."""
+        self.turns = 0
         self.seconds = FIRST_SECONDS
         self.slots = min(FIRST_SLOTS, most)
         self.is_queued = False
@@ -60,6 +63,12 @@ class Lane:
         """How many claims it may hold: its slots, and what these will take within AHEAD_SECONDS."""
         ahead = self.slots * AHEAD_SECONDS / max(self.seconds, 0.001)
         return self.slots + min(self.slots * AHEAD_FACTOR, int(ahead))
+
+    def draw(self) -> Claim:
+        """The claim whose turn it is."""
+        self.turns += 1
+        is_later = self.later and (not self.waiting or self.turns % LATER_TURNS == 0)
+        return (self.later if is_later else self.waiting).popleft()
 
     def answered(self, seconds: float, *, most: int, in_time: bool) -> None:
         """An attempt took so long."""
@@ -170,7 +179,7 @@ class Turns:
             lane.is_queued = False
             lane.active += 1
             share.slow += is_slow
-            claim = (lane.waiting or lane.later).popleft()
+            claim = lane.draw()
             if lane.left and lane.active < lane.slots:
                 lane.is_queued = True
                 share.ready.append(lane)

@@ -172,7 +172,7 @@ async def _judge(tx: Tx, outcomes: Sequence[Outcome]) -> bool:
             results.setdefault(claim.endpoint_id, (claim.url, []))[1].append(_result(outcome, now))
     asked = {o.claim.endpoint_id for o in telling if o.claim.delivery_id in current}
     results = {endpoint: told for endpoint, told in results.items() if endpoint in asked}
-    return bool(await judge(tx, results)) if results else False
+    return await judge(tx, results) if results else False
 
 
 def _result(outcome: Outcome, now: datetime) -> Result:

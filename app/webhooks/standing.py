@@ -22,6 +22,7 @@ PAUSE_SECONDS = 5.0
 """The first pause; each one that follows without a success between is twice as long."""
 PAUSE_MAX_SECONDS = 900.0
 RETRY_AFTER_MAX_SECONDS = 86_400.0
+RESUMED_AT_ONCE = 1_000
 FAILING_AFTER, FAILING_COUNT = timedelta(days=1), 5
 DISABLED_AFTER, DISABLED_COUNT = timedelta(days=5), 20
 THROTTLING = frozenset({429, 502, 504})
@@ -142,8 +143,25 @@ UPDATE deliveries d SET next_attempt_at = app_now(), fence = fence + 1 FROM wait
 """
 
 
-async def judge(tx: Tx, results: Mapping[UUID, tuple[str, Sequence[Result]]]) -> list[tuple[UUID, EndpointState]]:
-    """Apply results to their endpoints, by id with the URL that was asked; the states that changed.
+# What was put off while the breaker was open, the longest due first; what is left of many is due with the next slot.
+_RESUME = """
+WITH waiting AS (
+    SELECT d.id FROM unnest(CAST(:ids AS uuid[]), CAST(:since AS timestamptz[])) AS e (id, since)
+     CROSS JOIN LATERAL (
+        SELECT id FROM deliveries
+         WHERE endpoint_id = e.id AND created_at > e.since - interval '1 hour' AND state = 'pending' AND priority = 0
+           AND next_attempt_at > app_now() AND NOT is_claimed
+         ORDER BY created_at LIMIT :most
+     ) o JOIN deliveries d ON d.id = o.id
+     WHERE d.state = 'pending' AND NOT d.is_claimed
+     ORDER BY d.id FOR UPDATE OF d SKIP LOCKED
+)
+UPDATE deliveries d SET next_attempt_at = app_now(), fence = fence + 1 FROM waiting WHERE d.id = waiting.id
+"""
+
+
+async def judge(tx: Tx, results: Mapping[UUID, tuple[str, Sequence[Result]]]) -> bool:
+    """Apply results to their endpoints, by id with the URL that was asked; whether something became due by that.
 
     Locks the endpoints, so it comes before any delivery is locked.
     """
@@ -161,12 +179,16 @@ async def judge(tx: Tx, results: Mapping[UUID, tuple[str, Sequence[Result]]]) ->
     if failing:
         days = DISABLED_AFTER.days + 1
         await tx.execute(_HURRY, {"ids": failing, "days": days})
+    closed = {id_: before[id_].failing_since for id_ in new if before[id_].is_probed and not new[id_].is_probed}
+    if closed:
+        params = {"ids": list(closed), "since": list(closed.values()), "most": RESUMED_AT_ONCE}
+        await tx.execute(_RESUME, params)
     well = [id_ for id_, state in changed if state == "enabled"]
     if well:
         await release(tx, well)
     if changed:
         tx.after_commit(lambda: _tell(changed))
-    return changed
+    return bool(changed or closed)
 
 
 async def release(tx: Tx, endpoint_ids: Sequence[UUID]) -> int:

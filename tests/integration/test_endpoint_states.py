@@ -142,6 +142,19 @@ class TestBreaker:
         assert await deliver_due(rt) == 1
         assert (await standing(rt, endpoint))["paused_until"] is None  # a success makes well
 
+    async def test_what_was_put_off_goes_out_as_soon_as_one_attempt_has_succeeded(
+        self, rt: Runtime, project: Project, receiver: Receiver
+    ) -> None:
+        await new_endpoint(rt, project, receiver.url)
+        receiver.statuses = [500]
+        await send(rt, project, count=BREAKER_FAILURES)
+        await deliver_due(rt)
+        receiver.statuses = [204]
+        await send(rt, project, count=300)
+        assert await deliver_due(rt) == 0
+        assert await later(rt, seconds=PAUSE_SECONDS + 0.1) >= 300
+        assert {d["attempt_count"] for d in await deliveries(rt) if d["state"] == "pending"} <= {1}
+
 
 class TestStates:
     async def test_a_day_of_failures_then_five(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
@@ -363,6 +376,25 @@ class TestOrder:
         assert self.seqs(receiver, blocked) == [1]
         assert await later(rt, seconds=6) == 5
         assert self.seqs(receiver, blocked) == [1, 1, 2, 3, 4, 5]
+
+    async def test_a_long_lane_whose_head_comes_later_holds_up_nobody(
+        self, rt: Runtime, project: Project, receiver: Receiver
+    ) -> None:
+        await self.ordered(rt, project, f"{receiver.url}/ordered")
+        calendar = new_id()
+        for seq in range(1, 451):
+            await tell(rt, project, calendar, seq)
+        async with rt.db.transaction() as tx:  # as any head that was tried before: behind those that follow it
+            await tx.execute("UPDATE deliveries SET next_attempt_at = app_now() - interval '1 minute'")
+            await tx.execute(
+                "UPDATE deliveries SET next_attempt_at = app_now() - interval '1 second', priority = 1"
+                " WHERE seq = (SELECT min(seq) FROM deliveries)"
+            )
+        other = await new_endpoint(rt, project, f"{receiver.url}/other")
+        await send(rt, project, endpoint=other)
+        await deliver_due(rt)
+        assert self.seqs(receiver, calendar) == list(range(1, 451))
+        assert len(set(receiver.ids)) == 451
 
     async def test_a_head_that_is_given_up_lets_the_next_one_go(
         self, rt: Runtime, project: Project, receiver: Receiver

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ids import new_id
-from app.webhooks.due import BURST_SECONDS, LATER_SHARE, PARKED_SECONDS, Choice, Due, Pace, choose
+from app.webhooks.due import BLOCKED_SECONDS, BURST_SECONDS, LATER_SHARE, PARKED_SECONDS, Choice, Due, Pace, choose
 
 CALENDAR = UUID(int=7)
 
@@ -37,7 +37,7 @@ def chosen(rows: list[Due], *, batch: int = 100, room: int = 100, share: int = 4
 def test_first_attempts_go_first_and_leave_a_place_for_others() -> None:
     rows = [due(is_first=True) for _ in range(30)] + [due(is_first=False) for _ in range(30)]
     taken = chosen(rows, batch=16).take
-    assert Counter(row.is_first for row in taken) == {True: 16 - 16 // LATER_SHARE, False: 16 // LATER_SHARE}
+    assert Counter(row.is_first for row in taken) == {True: 16 - 16 // LATER_SHARE - 1, False: 16 // LATER_SHARE + 1}
     assert len(chosen(rows[:30], batch=16).take) == 16
     assert len(chosen(rows[30:], batch=16).take) == 16
 
@@ -64,18 +64,23 @@ def test_a_pause_puts_off_all_but_a_test() -> None:
 
 
 def test_who_waits_in_a_lane_is_put_off_until_its_head_is_due() -> None:
-    waits, now = due(blocked=12.5), due(blocked=-0.1)
-    choice = chosen([waits, now])
-    assert choice.put_off == [(waits, 12.5)]
-    assert choice.take == []  # the head is due itself: with the next look
+    long, soon = due(blocked=900.0), due(blocked=-0.1)
+    choice = chosen([long, soon])
+    assert choice.put_off == [(long, 900.0), (soon, BLOCKED_SECONDS)]  # its end makes the next one due
+    assert choice.take == []
 
 
 def test_a_half_open_breaker_lets_one_through() -> None:
-    rows = [due(pace=Pace(25.0, 0.0)) for _ in range(3)]
+    rows = [due(pace=Pace(25.0, 0.0, is_probe=True)) for _ in range(3)]
     choice = chosen(rows)
     assert choice.take == rows[:1]
-    assert [wait for _, wait in choice.put_off] == [25.0, 50.0]
-    assert [wait for _, wait in chosen([due(pace=Pace(25.0, 10.0))]).put_off] == [10.0]
+    assert [wait for _, wait in choice.put_off] == [25.0, 25.0]
+    assert [wait for _, wait in chosen([due(pace=Pace(25.0, 10.0, is_probe=True))]).put_off] == [10.0]
+
+
+def test_an_endpoint_with_many_first_attempts_has_room_for_a_retry() -> None:
+    rows = [due(is_first=True) for _ in range(30)] + [due(is_first=False) for _ in range(30)]
+    assert [row.is_first for row in chosen(rows, room=4).take] == [True, True, True, False]
 
 
 @given(rate=st.integers(1, 1_000), count=st.integers(1, 400), ahead=st.floats(0, 10))
