@@ -297,7 +297,11 @@ def _engine(settings: Settings, application: str) -> AsyncEngine:
         connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
             **_connect_options(settings, application)
         )
-        await _limit(connection)
+        try:
+            await _limit(connection)
+        except BaseException:  # a cancellation too: nobody else knows of the connection yet
+            connection.terminate()
+            raise
         return connection
 
     return create_async_engine(
