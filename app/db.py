@@ -32,7 +32,13 @@ Params = Mapping[str, Any]
 TRANSACTION_SECONDS = 30
 """No transaction lives longer: the feed over all calendars trails by the longest one."""
 
-DATABASE_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+DATABASE_ERRORS = (
+    SQLAlchemyError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # of the pool, where a connection is lost while it is given back
+    OSError,
+)
 """What a statement may raise, whichever door it went through; a timeout is an OSError."""
 
 
@@ -42,7 +48,7 @@ def is_away(exc: BaseException) -> bool:
         return exc.connection_invalidated or (exc.orig is not None and is_away(exc.orig.__cause__ or exc.orig))
     if isinstance(exc, asyncpg.PostgresError):
         return (exc.sqlstate or "").startswith(("08", "57P"))
-    return isinstance(exc, asyncpg.InterfaceError | OSError)
+    return isinstance(exc, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError)
 
 
 def in_transaction() -> bool:
@@ -297,7 +303,11 @@ def _engine(settings: Settings, application: str) -> AsyncEngine:
         connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
             **_connect_options(settings, application)
         )
-        await _limit(connection)
+        try:
+            await _limit(connection)
+        except BaseException:  # a cancellation too: nobody else knows of the connection yet
+            connection.terminate()
+            raise
         return connection
 
     return create_async_engine(

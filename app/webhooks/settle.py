@@ -138,6 +138,7 @@ async def settle(db: Database, outcomes: Sequence[Outcome]) -> Settled:
 
     Endpoints are locked before deliveries, deliveries in the order of their ids, by whoever waits for them.
     """
+    outcomes = _latest(outcomes)
     async with db.transaction() as tx:
         is_changed = await _judge(tx, outcomes)
         ended = [o.claim for o in outcomes if o.claim.lane is not None and o.state != "pending"]
@@ -149,6 +150,16 @@ async def settle(db: Database, outcomes: Sequence[Outcome]) -> Settled:
         if heads:
             await tx.execute(_NEXT_IN_LANE, _heads(heads) | {"locked": locked, "ids": list(ours)})
     return Settled(ours, is_more=is_changed or bool(heads))
+
+
+def _latest(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Of each delivery the outcome under the highest fence: who was away for a lease may have claimed one twice."""
+    latest: dict[UUID, Outcome] = {}
+    for outcome in outcomes:
+        known = latest.get(outcome.claim.delivery_id)
+        if known is None or known.claim.fence < outcome.claim.fence:
+            latest[outcome.claim.delivery_id] = outcome
+    return list(latest.values())
 
 
 _CURRENT = """

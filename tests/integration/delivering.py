@@ -106,6 +106,43 @@ async def send(
         return await publish(tx, rt.queue, messages)
 
 
+async def tell(rt: Runtime, project: Project, calendar_id: UUID, *seqs: int) -> None:
+    """Publish one round of a calendar's changes, as the engine does."""
+    calendar = payloads.MessageCalendar(calendar_id, "mine", {"tenant": "1"})
+    connection = payloads.Connection("connected", None, rt.clock.now(), rt.clock.now())
+    message_id = new_id()
+    changes = [payloads.EventChange(UUID(int=seq), "updated", seq, ("renamed",), {}) for seq in seqs]
+    payload = payloads.events_update(
+        message_id,
+        at=rt.clock.now(),
+        calendar=calendar,
+        connection=connection,
+        changes=changes,
+        last_updated_at=rt.clock.now(),
+    )
+    message = NewMessage(
+        message_id,
+        project.id,
+        calendar_id,
+        payloads.EVENTS_UPDATE,
+        payload,
+        from_seq=min(seqs, default=None),
+        to_seq=max(seqs, default=None),
+    )
+    async with rt.db.transaction() as tx:
+        await publish(tx, rt.queue, [message])
+
+
+async def put(rt: Runtime, endpoint: Endpoint, state: str, *, failures: int = 30) -> None:
+    """Have it as if so many attempts had failed since yesterday, and nothing else."""
+    async with rt.db.transaction() as tx:
+        await tx.execute(
+            "UPDATE webhook_endpoints SET state = :state, failure_count = :failures,"
+            " failing_since = app_now() - interval '25 hours' WHERE id = :id",
+            {"state": state, "failures": failures, "id": endpoint.id},
+        )
+
+
 async def rows(rt: Runtime, query: str, **params: Any) -> list[dict[str, Any]]:
     async with rt.db.reading() as tx:
         return [dict(row) for row in await tx.rows(query, params)]  # type: ignore[call-overload]  # the driver's record

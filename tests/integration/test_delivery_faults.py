@@ -79,6 +79,22 @@ async def test_recording_twice_changes_nothing(rt: Runtime, project: Project, re
     assert len(await attempts(rt)) == 1
 
 
+async def test_what_was_claimed_twice_by_one_worker_is_recorded_once(
+    rt: Runtime, project: Project, receiver: Receiver
+) -> None:
+    await new_endpoint(rt, project, receiver.url)
+    await send(rt, project)
+    receiver.statuses = [500, 204]
+    [claimed] = await claim_all(rt)
+    late = await attempt(rt, claimed)  # and then the whole worker stalled, outcome and all
+    rt.clock.advance(timedelta(seconds=26))
+    [again] = await claim_all(rt)
+    settled = await settle(rt.db, [await attempt(rt, again), late])
+    assert settled.ours == {claimed.delivery_id}
+    assert [a["status"] for a in await attempts(rt)] == [204]
+    assert [(d["state"], d["attempt_count"]) for d in await deliveries(rt)] == [("succeeded", 2)]
+
+
 async def test_what_could_not_be_recorded_in_time_is_not_sent(
     rt: Runtime, project: Project, receiver: Receiver
 ) -> None:

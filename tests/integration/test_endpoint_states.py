@@ -13,43 +13,26 @@ from app.ids import CALENDAR, ENDPOINT, EVENT, MESSAGE, new_id, parse, public
 from app.runtime import Runtime
 from app.webhooks import payloads
 from app.webhooks.delivery import deliver_due
-from app.webhooks.outbox import NewMessage, publish
 from app.webhooks.standing import BREAKER_FAILURES, PAUSE_SECONDS
 from tests.harness import Project
-from tests.integration.delivering import Endpoint, Receiver, attempts, deliveries, new_endpoint, receiving, rows, send
+from tests.integration.delivering import (
+    Endpoint,
+    Receiver,
+    attempts,
+    deliveries,
+    new_endpoint,
+    put,
+    receiving,
+    rows,
+    send,
+    tell,
+)
 
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     async with receiving() as made:
         yield made
-
-
-async def tell(rt: Runtime, project: Project, calendar_id: UUID, *seqs: int) -> None:
-    """Publish one round of a calendar's changes, as the engine does."""
-    calendar = payloads.MessageCalendar(calendar_id, "mine", {"tenant": "1"})
-    connection = payloads.Connection("connected", None, rt.clock.now(), rt.clock.now())
-    message_id = new_id()
-    changes = [payloads.EventChange(UUID(int=seq), "updated", seq, ("renamed",), {}) for seq in seqs]
-    payload = payloads.events_update(
-        message_id,
-        at=rt.clock.now(),
-        calendar=calendar,
-        connection=connection,
-        changes=changes,
-        last_updated_at=rt.clock.now(),
-    )
-    message = NewMessage(
-        message_id,
-        project.id,
-        calendar_id,
-        payloads.EVENTS_UPDATE,
-        payload,
-        from_seq=min(seqs, default=None),
-        to_seq=max(seqs, default=None),
-    )
-    async with rt.db.transaction() as tx:
-        await publish(tx, rt.queue, [message])
 
 
 async def standing(rt: Runtime, endpoint: Endpoint) -> dict[str, Any]:
@@ -60,15 +43,6 @@ async def standing(rt: Runtime, endpoint: Endpoint) -> dict[str, Any]:
         id=endpoint.id,
     )
     return row
-
-
-async def put(rt: Runtime, endpoint: Endpoint, state: str, *, failures: int = 30) -> None:
-    async with rt.db.transaction() as tx:
-        await tx.execute(
-            "UPDATE webhook_endpoints SET state = :state, failure_count = :failures,"
-            " failing_since = app_now() - interval '25 hours' WHERE id = :id",
-            {"state": state, "failures": failures, "id": endpoint.id},
-        )
 
 
 def bodies(receiver: Receiver) -> list[dict[str, Any]]:
