@@ -8,6 +8,7 @@ and a bounded size, whatever the other side does.
 from app.egress.addresses import blocked_reason
 from app.egress.client import Egress, EgressAnswer
 from app.egress.guard import Lookup
+from app.egress.headers import header_problem
 from app.egress.urls import url_problem
 
-__all__ = ["Egress", "EgressAnswer", "Lookup", "blocked_reason", "url_problem"]
+__all__ = ["Egress", "EgressAnswer", "Lookup", "blocked_reason", "header_problem", "url_problem"]

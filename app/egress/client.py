@@ -14,6 +14,7 @@ from yarl import URL
 
 from app.db import in_transaction
 from app.egress.guard import CURRENT, Blocked, Exchange, Guard, Lookup, TimedResponse, tls_context
+from app.egress.headers import with_customers
 from app.egress.names import Names
 from app.egress.urls import url_problem
 from app.errors import FieldProblem, Invalid
@@ -59,8 +60,18 @@ class Egress:
             code, message = problem
             raise Invalid(f"{pointer.strip('/')}: {message}", errors=(FieldProblem(pointer, code, message),))
 
-    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes, timeout_seconds: float) -> EgressAnswer:
+    async def post(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout_seconds: float,
+        customer_headers: Mapping[str, str] | None = None,
+    ) -> EgressAnswer:
         """One exchange within `timeout_seconds`, waiting for a connection included. The network never raises here.
+
+        Of `customer_headers` those are sent that may be and that do not repeat one of `headers`.
 
         Error codes: dns_error, connect_error, tls_error, timeout, egress_blocked, connection_reset,
         protocol_error, invalid_url.
@@ -71,7 +82,7 @@ class Egress:
         token = CURRENT.set(exchange)
         try:
             async with asyncio.timeout(timeout_seconds):
-                response = await self._send(URL(url), headers, body, exchange)
+                response = await self._send(URL(url), with_customers(headers, customer_headers or {}), body, exchange)
             exchange.answered = perf_counter()
             left = timeout_seconds - (exchange.answered - exchange.started)
             read = await _read(response, min(left, BODY_SECONDS))
