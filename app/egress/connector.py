@@ -23,8 +23,8 @@ from app.egress.tunnel import Tunnel
 MAX_READ = 16 * 1_024
 MAX_HEAD = 64 * 1_024
 """Bytes of an answer before its body, 1xx answers included."""
-MAX_WIRE = 256 * 1_024
-"""Bytes of an answer in all, however they are chunked."""
+MAX_BODY = 2 * MAX_READ
+"""Bytes of a body on the wire, however they are chunked; what was read until then counts."""
 MAX_INFORMATIONAL = 16
 """1xx answers that may come before an answer."""
 MAX_FIELD = 8 * 1_024
@@ -38,18 +38,19 @@ _SLICE = 2 * 1_024
 class Receiving(ResponseHandler):
     """Reads answers, and breaks off one that costs more than an answer may.
 
-    An event loop hands on up to 256 KiB at once, which as 1xx answers are 16,000 objects and as small chunks more.
+    An event loop hands on up to 256 KiB at once, which as 1xx answers are 16,000 objects and as small chunks 40,000.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._is_head = True
         self._informational = 0
-        self._wire = 0
+        self._head = 0
+        self._body = 0
 
     def set_response_params(self, **params: Any) -> None:
         """A new answer is expected."""
-        self._is_head, self._informational, self._wire = True, 0, 0
+        self._is_head, self._informational, self._head, self._body = True, 0, 0, 0
         super().set_response_params(**params)
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
@@ -66,17 +67,18 @@ class Receiving(ResponseHandler):
         while self._is_head and at < len(data):
             part = data[at : at + _SLICE]
             at += len(part)
-            self._wire += len(part)
+            self._head += len(part)
             super().data_received(part)
             if self.exception() is not None or self.transport is None:
                 return
-            if self._informational > MAX_INFORMATIONAL or self._wire > MAX_HEAD:
+            if self._informational > MAX_INFORMATIONAL or self._head > MAX_HEAD:
                 self._break_off()
                 return
         if at < len(data) or not data:
-            self._wire += len(data) - at
-            super().data_received(data[at:])
-        if self._wire > MAX_WIRE and self.transport is not None:
+            rest = data[at : at + MAX_BODY - self._body]
+            self._body += len(data) - at
+            super().data_received(rest)
+        if self._body > MAX_BODY and self.transport is not None:
             self.transport.abort()
 
     def _break_off(self) -> None:

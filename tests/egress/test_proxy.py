@@ -42,8 +42,11 @@ class Proxy:
             return
         port = int(first.split()[1].rpartition(":")[2])
         inner, onward = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(self.answer)
-        await asyncio.gather(_pass(reader, onward), _pass(inner, writer))
+        try:
+            writer.write(self.answer)
+            await asyncio.gather(_pass(reader, onward), _pass(inner, writer))
+        finally:
+            onward.close()
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
