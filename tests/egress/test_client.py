@@ -43,6 +43,69 @@ async def test_what_is_sent() -> None:
         assert request.endswith(b"\r\n\r\n{}")
 
 
+async def test_another_method_and_all_of_an_answer() -> None:
+    seen: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n" + b"x" * 5_000)
+
+    async with serving(handle) as server, client() as egress:
+        url = f"http://127.0.0.1:{server.port}/"
+        answer = await egress.request("GET", url, headers={"authorization": "Bearer x"}, timeout_seconds=3)
+    assert (answer.status, len(answer.content), len(answer.body)) == (200, 5_000, 2_000)
+    assert seen[0].startswith(b"GET / HTTP/1.1\r\n")
+    assert b"content-length" not in seen[0].lower()
+
+
+async def test_only_messages_are_sent_twice() -> None:
+    """A connection from the pool that turns out to be closed: a message may come twice, another request may not."""
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK)
+        await read_request(reader)  # and answers it by closing
+
+    async with serving(once) as server, client() as egress:
+        url = f"http://127.0.0.1:{server.port}/"
+        assert (await post(egress, url)).status == 200
+        answer = await egress.request("POST", url, headers={}, body=b"{}", timeout_seconds=3)
+        assert (answer.error, server.connections) == ("connection_reset", 1)
+
+
+async def test_customers_headers_are_sent_and_ours_win() -> None:
+    seen: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await read_request(reader))
+        writer.write(OK)
+
+    theirs = {"X-Tenant": "7", "Content-Type": "text/html", "host": "evil.example", "Cookie": "a=b", "X-Test": "9"}
+    async with serving(handle) as server, client() as egress:
+        await egress.post(
+            f"http://127.0.0.1:{server.port}/",
+            headers={"content-type": "application/json", "x-test": "1"},
+            body=b"{}",
+            timeout_seconds=3,
+            customer_headers=theirs,
+        )
+    lines = seen[0].decode().lower().split("\r\n")
+    assert {"x-tenant: 7", "content-type: application/json", "x-test: 1", f"host: 127.0.0.1:{server.port}"} <= {*lines}
+    assert not [line for line in lines if "evil" in line or "cookie" in line or "html" in line or line == "x-test: 9"]
+
+
+async def test_nothing_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login a password b")
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with serving(answering(OK)) as proxy, serving(answering(OK)) as server:
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        async with client() as egress:
+            assert (await post(egress, f"http://127.0.0.1:{server.port}/")).status == 200
+        assert (proxy.connections, server.connections) == (0, 1)
+
+
 async def test_private_addresses_are_blocked_unless_opened() -> None:
     async with serving(answering(OK)) as server, client(allow="") as egress:
         answer = await post(egress, f"http://127.0.0.1:{server.port}/")
