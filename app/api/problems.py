@@ -55,6 +55,10 @@ CODES: Final[Mapping[str, int]] = {
     "fragment_not_allowed": 422,
     "host_not_allowed": 422,
     "port_not_allowed": 422,
+    # A header that a webhook may not have
+    "invalid_header_name": 422,
+    "invalid_header_value": 422,
+    "header_not_allowed": 422,
     # The provider's word about credentials
     "user_revoked": 422,
     "reauth_required": 422,
