@@ -5,6 +5,7 @@ import binascii
 import ipaddress
 from functools import cached_property
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -18,7 +19,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Settings(BaseSettings):
     """Every setting of `serve` and `work`. Times are seconds unless the name says otherwise."""
 
-    model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     environment: Literal["development", "test", "production"] = "development"
     database_url: str
@@ -62,6 +63,8 @@ class Settings(BaseSettings):
 
     egress_allow: Annotated[tuple[Network, ...], NoDecode] = ()
     """CIDRs that webhooks may reach although they are private."""
+    egress_proxy: SecretStr | None = None
+    """`http://[user:password@]host:port` of a proxy that speaks CONNECT; it resolves names and judges addresses."""
     webhook_allow_http: bool = False
     webhook_ports: Annotated[tuple[int, ...], NoDecode] = (443, 80, 8443, 8080)
     """Ports a webhook URL may name; where `EGRESS_ALLOW` opens the address, any port goes."""
@@ -98,6 +101,21 @@ class Settings(BaseSettings):
     def _networks(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(ipaddress.ip_network(v.strip(), strict=False) for v in value.split(",") if v.strip())
+        return value
+
+    @field_validator("egress_proxy", mode="after")
+    @classmethod
+    def _proxy(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        try:
+            parts = urlsplit(value.get_secret_value())
+            is_plain = parts.path in ("", "/") and not parts.query and not parts.fragment
+            is_one = is_plain and parts.scheme == "http" and parts.hostname and parts.port
+        except ValueError:
+            is_one = False
+        if not is_one:
+            raise ValueError("must be http://host:port, with user:password@ before the host where it needs them")
         return value
 
     @field_validator("delivery_retry_seconds", "webhook_ports", mode="before")

@@ -60,6 +60,9 @@ DELIVERIES = Counter("punctual_delivery_attempts_total", "Webhook attempts", ["t
 ENDPOINT_CHANGES = Counter(
     "punctual_endpoint_state_changes_total", "Webhook endpoints that came into a state", ["state"], registry=REGISTRY
 )
+PROXY_FAILURES = Counter(
+    "punctual_egress_proxy_failures_total", "Exchanges that the egress proxy failed", registry=REGISTRY
+)
 DELIVERY_LAG = Histogram(
     "punctual_delivery_lag_seconds",
     "From commit to the first successful answer",

@@ -13,22 +13,20 @@ import aiohttp
 from yarl import URL
 
 from app.db import in_transaction
-from app.egress.guard import CURRENT, Blocked, Exchange, Guard, Lookup, TimedResponse, tls_context
+from app.egress.addresses import literal
+from app.egress.connector import MAX_FIELD, MAX_FIELDS, MAX_READ, Connector
+from app.egress.guard import CURRENT, Blocked, Exchange, Guard, Lookup, TimedResponse
 from app.egress.headers import with_customers
 from app.egress.names import Names
+from app.egress.tunnel import Tunnel, TunnelRefused
 from app.egress.urls import url_problem
 from app.errors import FieldProblem, Invalid
 from app.settings import Settings
 from app.telemetry import log
 
-MAX_READ = 16 * 1_024
 MAX_BODY_KEPT = 2_000
-MAX_HEADER = 8 * 1_024
-MAX_HEADERS = 64
 BODY_SECONDS = 2.0
 """The status decides; so long an answer's body is waited for, for the log."""
-KEEPALIVE_SECONDS = 4.0
-"""Below the five seconds after which common servers close an idle connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +38,21 @@ class EgressAnswer:
     retry_after: float | None
     """Seconds, as the other side asked for in `Retry-After`."""
     body: str
+    """The first 2,000 bytes, as text."""
     phases_ms: dict[str, float | None]
     address: str | None
+    """What was dialled; None where a proxy resolved the name."""
+    content: bytes = b""
+    """What was read of the body, at most MAX_READ bytes."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the fault is ours, so that it is not charged to whom the request was for."""
+        return self.error == "proxy_error"
 
 
 class Egress:
-    """Posts to customers' addresses. One per process: connections are kept and shared."""
+    """Asks customers' addresses. One per process: connections are kept and shared."""
 
     def __init__(self, settings: Settings, *, lookup: Lookup | None = None) -> None:
         self._settings = settings
@@ -69,25 +76,47 @@ class Egress:
         timeout_seconds: float,
         customer_headers: Mapping[str, str] | None = None,
     ) -> EgressAnswer:
+        """`request` for messages: sent once more where a connection from the pool turns out to have been closed by the
+        other side, which may be a second time for a receiver that closed it without an answer.
+        """
+        return await self.request(
+            "POST",
+            url,
+            headers=with_customers(headers, customer_headers or {}),
+            body=body,
+            timeout_seconds=timeout_seconds,
+            may_repeat=True,
+        )
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        timeout_seconds: float,
+        may_repeat: bool = False,
+    ) -> EgressAnswer:
         """One exchange within `timeout_seconds`, waiting for a connection included. The network never raises here.
 
-        Of `customer_headers` those are sent that may be and that do not repeat one of `headers`.
-
         Error codes: dns_error, connect_error, tls_error, timeout, egress_blocked, connection_reset,
-        protocol_error, invalid_url.
+        protocol_error, invalid_url, proxy_error (alone not the fault of whom the request is for).
         """
         if in_transaction():
-            raise RuntimeError("POST to a customer's address inside a transaction")
+            raise RuntimeError(f"{method} to a customer's address inside a transaction")
         exchange = Exchange()
+        exchange.is_tunnelled = self._settings.egress_proxy is not None
         token = CURRENT.set(exchange)
         try:
+            target = self._judge(url, exchange)
             async with asyncio.timeout(timeout_seconds):
-                response = await self._send(URL(url), with_customers(headers, customer_headers or {}), body, exchange)
+                response = await self._send(method, target, headers, body, exchange, may_repeat=may_repeat)
             exchange.answered = perf_counter()
             left = timeout_seconds - (exchange.answered - exchange.started)
             read = await _read(response, min(left, BODY_SECONDS))
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
-            return EgressAnswer(None, _error_code(exc), None, "", exchange.phases_ms(), exchange.address)
+        except (aiohttp.ClientError, OSError, ValueError) as exc:  # TimeoutError is an OSError
+            return EgressAnswer(None, _error_code(exc, exchange), None, "", exchange.phases_ms(), exchange.address)
         finally:
             CURRENT.reset(token)
         return EgressAnswer(
@@ -97,30 +126,47 @@ class Egress:
             body=read[:MAX_BODY_KEPT].decode("utf-8", "replace").replace("\0", ""),
             phases_ms=exchange.phases_ms(),
             address=exchange.address,
+            content=read,
         )
 
+    def _judge(self, url: str, exchange: Exchange) -> URL:
+        """The URL, judged once more: the rules may be stricter than when it was stored. Blocked or ValueError."""
+        problem = url_problem(url, self._settings, is_resolved_here=not exchange.is_tunnelled)
+        if problem and problem[0] in {"invalid_url", "too_long"}:
+            raise ValueError(problem[1])
+        parsed = URL(url)
+        host = parsed.raw_host or ""
+        exchange.address = host if literal(host) else None
+        if problem:
+            raise Blocked(problem[1])
+        return parsed
+
     async def _send(
-        self, url: URL, headers: Mapping[str, str], body: bytes, exchange: Exchange
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        exchange: Exchange,
+        *,
+        may_repeat: bool,
     ) -> aiohttp.ClientResponse:
-        """Send, once more where a connection from the pool turns out to have been closed by the other side."""
-        request = partial(self._open_session().post, url, data=body, headers=headers, allow_redirects=False)
+        request = partial(self._open_session().request, method, url, data=body, headers=headers, allow_redirects=False)
         try:
             return await request()
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
-            if exchange.dialled is not None or isinstance(exc, aiohttp.ClientConnectorError):
+            if not may_repeat or exchange.dialled is not None or isinstance(exc, aiohttp.ClientConnectorError):
                 raise
             return await request()
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             guard = Guard(self._settings, self._lookup)
-            connector = aiohttp.TCPConnector(
-                resolver=guard,
-                socket_factory=guard.open_socket,
-                use_dns_cache=False,
-                ssl=tls_context(),
+            proxy = self._settings.egress_proxy
+            connector = Connector(
+                guard,
                 limit=self._settings.delivery_concurrency,
-                keepalive_timeout=KEEPALIVE_SECONDS,
+                tunnel=Tunnel(proxy.get_secret_value(), self._lookup) if proxy else None,
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
@@ -131,9 +177,9 @@ class Egress:
                 headers={"accept": "*/*", "accept-encoding": "identity"},
                 timeout=aiohttp.ClientTimeout(total=None),  # asyncio.timeout() in post() covers more
                 read_bufsize=MAX_READ,
-                max_line_size=MAX_HEADER,
-                max_field_size=MAX_HEADER,
-                max_headers=MAX_HEADERS,
+                max_line_size=MAX_FIELD,
+                max_field_size=MAX_FIELD,
+                max_headers=MAX_FIELDS,
             )
         return self._session
 
@@ -160,9 +206,14 @@ async def _read(response: aiohttp.ClientResponse, seconds: float) -> bytes:
     return bytes(read)
 
 
-def _error_code(exc: Exception) -> str:
-    if isinstance(exc, aiohttp.ClientConnectorError) and isinstance(exc.os_error, Blocked):
+def _error_code(exc: Exception, exchange: Exchange) -> str:
+    cause = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc
+    if isinstance(cause, Blocked):
         return "egress_blocked"
+    if isinstance(exc, TunnelRefused):
+        return exc.code
+    if isinstance(exc, TimeoutError) and not isinstance(exc, aiohttp.ClientError):
+        return exchange.overdue
     for kinds, code in _ERROR_CODES:
         if isinstance(exc, kinds):
             return code

@@ -22,6 +22,10 @@ Lookup = Callable[[str], Awaitable[Sequence[str]]]
 """All addresses of a name, as text; OSError where there are none."""
 
 
+RECEIVE_BUFFER = 64 * 1_024
+"""What the kernel holds of an answer that is not read yet, and so the most that arrives at once (Linux doubles it)."""
+
+
 class Blocked(OSError):
     """Raised where aiohttp expects the failures of the network, so that it cleans up as after those."""
 
@@ -29,7 +33,18 @@ class Blocked(OSError):
 class Exchange:
     """The clock of one exchange, filled in by the guard while aiohttp works."""
 
-    __slots__ = ("address", "answered", "dialled", "resolved", "resolving", "securing", "sent", "started")
+    __slots__ = (
+        "address",
+        "answered",
+        "dialled",
+        "is_tunnelled",
+        "overdue",
+        "resolved",
+        "resolving",
+        "securing",
+        "sent",
+        "started",
+    )
 
     def __init__(self) -> None:
         self.started = perf_counter()
@@ -40,6 +55,10 @@ class Exchange:
         self.sent: float | None = None
         self.answered: float | None = None
         self.address: str | None = None
+        self.is_tunnelled = False
+        """A proxy connects, so that the peer of our connection is not whom the request is for."""
+        self.overdue = "timeout"
+        """The error code that it would be if the time were over now."""
 
     def phases_ms(self) -> dict[str, float | None]:
         """Milliseconds by phase; None where it did not take place or did not end."""
@@ -104,7 +123,9 @@ class Guard(AbstractResolver):
         self._judge(target[0], target[1])
         if exchange:
             exchange.dialled = perf_counter()
-        return socket.socket(family, kind, protocol)
+        sock = socket.socket(family, kind, protocol)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        return sock
 
     def _judge(self, text: str, port: int) -> None:
         address = literal(text)
@@ -126,7 +147,7 @@ class TimedResponse(aiohttp.ClientResponse):
         if exchange:
             exchange.sent = perf_counter()
             peer = connection.transport.get_extra_info("peername") if connection.transport else None
-            exchange.address = peer[0] if peer else exchange.address
+            exchange.address = peer[0] if peer and not exchange.is_tunnelled else exchange.address
         return await super().start(connection)
 
 

@@ -1,6 +1,7 @@
-"""Which URLs a customer may store. Pure: asks no name server.
+"""Which URLs a customer may store, and which of the stored ones may be asked. Pure: asks no name server.
 
-What a name points to is judged at each connect; here falls what can be seen in the text.
+What a name points to is judged at each connect; here falls what can be seen in the text. A URL is judged as aiohttp
+will read it: the same parser says what its host is.
 """
 
 import re
@@ -15,19 +16,29 @@ MAX_URL = 2_048
 
 _HOST = re.compile(r"(?=.{1,253}\Z)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)")
-_METADATA_NAMES = frozenset({"metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"})
-_PRIVATE_NAMES = ("internal", "intranet", "local", "lan", "corp", "home.arpa")
+_PORT = re.compile(r"(:[0-9]{0,5})?")
+_METADATA_NAMES = frozenset(
+    {
+        "instance-data.ec2.internal",
+        "metadata.goog",
+        "metadata.google.internal",
+        "metadata.platformequinix.com",
+        "metadata.tencentyun.com",
+    }
+)
+"""Names of metadata services; most lead to link-local addresses, and fall at connect too."""
+_PRIVATE_NAMES = ("internal", "intranet", "local", "localdomain", "lan", "corp", "home", "private", "home.arpa")
 
 
-def url_problem(url: str, settings: Settings) -> tuple[str, str] | None:
+def url_problem(url: str, settings: Settings, *, is_resolved_here: bool = False) -> tuple[str, str] | None:
     """What is wrong with a customer's URL, as (code, message); None where it may be stored.
 
     Asks no name server: what a name points to is judged at each connect. Names that cannot be public are refused
-    unless EGRESS_ALLOW opens such a place.
+    unless EGRESS_ALLOW opens such a place. With `is_resolved_here` the port of a name is left to who knows its address.
     """
     if len(url) > MAX_URL:
         return "too_long", f"at most {MAX_URL} characters"
-    if re.search(r"[\x00-\x20\x7f\\]", url):
+    if re.search(r"[\x00-\x20\x7f-\xa0\\]", url):
         return "invalid_url", "blanks, control characters and backslashes are not allowed"
     try:
         parsed = URL(url)
@@ -37,14 +48,24 @@ def url_problem(url: str, settings: Settings) -> tuple[str, str] | None:
     schemes = ("https", "http") if settings.webhook_allow_http else ("https",)
     if parsed.scheme not in schemes:
         return "scheme_not_allowed", f"must start with {' or '.join(f'{s}://' for s in schemes)}"
-    if "@" in re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]:
+    authority = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    if "@" in authority:
         return "userinfo_not_allowed", "user and password are not allowed"
     if "#" in url:
         return "fragment_not_allowed", "a fragment is not allowed"
-    return _host_problem(host, port or 0, settings)
+    if not _is_plain(authority, host):
+        return "invalid_url", "not a host and a port"
+    return _host_problem(host, port or 0, settings, is_resolved_here=is_resolved_here)
 
 
-def _host_problem(host: str, port: int, settings: Settings) -> tuple[str, str] | None:
+def _is_plain(authority: str, host: str) -> bool:
+    """Whether the text around a host is what every parser takes for it: brackets of IPv6, and decimal digits."""
+    if authority.startswith("["):
+        return ":" in host and _PORT.fullmatch(authority.rpartition("]")[2]) is not None
+    return _PORT.fullmatch("".join(authority.partition(":")[1:])) is not None
+
+
+def _host_problem(host: str, port: int, settings: Settings, *, is_resolved_here: bool) -> tuple[str, str] | None:
     refused = "host_not_allowed", "this host may not be reached"
     address = literal(host)
     if address is None and not _HOST.fullmatch(host):
@@ -55,7 +76,7 @@ def _host_problem(host: str, port: int, settings: Settings) -> tuple[str, str] |
         return refused
     if address is not None and blocked_reason(address, settings.egress_allow):
         return refused
-    opened = _is_local(host) if address is None else opens(address, settings.egress_allow)
+    opened = is_resolved_here or _is_local(host) if address is None else opens(address, settings.egress_allow)
     if port not in settings.webhook_ports and not opened:
         return "port_not_allowed", f"the port must be one of {', '.join(map(str, settings.webhook_ports))}"
     return None

@@ -14,7 +14,7 @@ from app.crypto import SealBroken
 from app.egress import EgressAnswer
 from app.ids import MESSAGE, public
 from app.runtime import Runtime
-from app.telemetry import log
+from app.telemetry import PROXY_FAILURES, log
 from app.webhooks.claims import Claim
 from app.webhooks.payloads import EVENTS_UPDATE, TEST
 from app.webhooks.secrets import open_headers, open_keys, without_values
@@ -24,6 +24,8 @@ from app.webhooks.standing import PAUSE_MAX_SECONDS, RETRY_AFTER_MAX_SECONDS
 
 JITTER = 0.1
 """A wait is up to this part longer than the schedule says, never shorter."""
+PROXY_SECONDS = 15.0
+"""So long, and up to twice as long, a delivery waits that the egress proxy failed: no attempt of its own is used up."""
 USER_AGENT = f"Punctual/{__version__}"
 
 _random = SystemRandom()
@@ -53,6 +55,10 @@ async def attempt(rt: Runtime, claim: Claim) -> Outcome:
         body=claim.payload,
         timeout_seconds=timeout,
     )
+    if answer.is_ours:
+        log.warning("delivery.proxy_failed", error=answer.error)
+        PROXY_FAILURES.inc()
+        return replace(given_back(claim), wait_seconds=PROXY_SECONDS * (1 + _random.random()))
     answer = replace(answer, body=without_values(answer.body, customers))
     return decide(claim, answer, waits=_waits(rt, claim), started=started)
 

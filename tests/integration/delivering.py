@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,6 +19,7 @@ from app.ids import new_id, new_ids
 from app.runtime import Runtime
 from app.webhooks import payloads
 from app.webhooks.claims import Claim, claim
+from app.webhooks.delivery import deliver_due
 from app.webhooks.outbox import NewMessage, publish
 from tests.harness import Project, listen
 from workers.loops import delivery_loop
@@ -141,6 +144,23 @@ async def put(rt: Runtime, endpoint: Endpoint, state: str, *, failures: int = 30
             " failing_since = app_now() - interval '25 hours' WHERE id = :id",
             {"state": state, "failures": failures, "id": endpoint.id},
         )
+
+
+def bodies(receiver: Receiver) -> list[dict[str, Any]]:
+    return [orjson.loads(body) for _, _, body in receiver.requests]
+
+
+def told(body: dict[str, Any]) -> tuple[Any, ...]:
+    """What a `calendar.events_update` says of its range: both ends, of how many messages, whether all of it."""
+    data = body["data"]
+    seqs = [entry["change_seq"] for entry in data["events"]]
+    return data["from_seq"], data["to_seq"], data["digest_of_count"], data["truncated"], seqs
+
+
+async def later(rt: Runtime, **time: float) -> int:
+    """Deliver what is due after so much time; the number of attempts."""
+    rt.clock.advance(timedelta(**time))
+    return await deliver_due(rt)
 
 
 async def rows(rt: Runtime, query: str, **params: Any) -> list[dict[str, Any]]:

@@ -2,11 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import orjson
 import pytest
 
 from app.ids import CALENDAR, ENDPOINT, EVENT, MESSAGE, new_id, parse, public
@@ -19,13 +17,16 @@ from tests.integration.delivering import (
     Endpoint,
     Receiver,
     attempts,
+    bodies,
     deliveries,
+    later,
     new_endpoint,
     put,
     receiving,
     rows,
     send,
     tell,
+    told,
 )
 
 
@@ -43,21 +44,6 @@ async def standing(rt: Runtime, endpoint: Endpoint) -> dict[str, Any]:
         id=endpoint.id,
     )
     return row
-
-
-def bodies(receiver: Receiver) -> list[dict[str, Any]]:
-    return [orjson.loads(body) for _, _, body in receiver.requests]
-
-
-def told(body: dict[str, Any]) -> tuple[Any, ...]:
-    data = body["data"]
-    seqs = [entry["change_seq"] for entry in data["events"]]
-    return data["from_seq"], data["to_seq"], data["digest_of_count"], data["truncated"], seqs
-
-
-async def later(rt: Runtime, **time: float) -> int:
-    rt.clock.advance(timedelta(**time))
-    return await deliver_due(rt)
 
 
 class TestBreaker:

@@ -2,33 +2,31 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
-import orjson
 import pytest
 
 from app.ids import CALENDAR, new_id, public
 from app.runtime import Runtime
 from app.webhooks.delivery import deliver_due
 from tests.harness import Project
-from tests.integration.delivering import Endpoint, Receiver, deliveries, new_endpoint, receiving, send, tell
+from tests.integration.delivering import (
+    Endpoint,
+    Receiver,
+    bodies,
+    deliveries,
+    later,
+    new_endpoint,
+    receiving,
+    send,
+    tell,
+)
 
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     async with receiving() as made:
         yield made
-
-
-def bodies(receiver: Receiver) -> list[dict[str, Any]]:
-    return [orjson.loads(body) for _, _, body in receiver.requests]
-
-
-async def later(rt: Runtime, **time: float) -> int:
-    rt.clock.advance(timedelta(**time))
-    return await deliver_due(rt)
 
 
 class TestOrder:

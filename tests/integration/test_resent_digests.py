@@ -9,9 +9,8 @@ from app.ids import new_id
 from app.runtime import Runtime
 from app.webhooks.delivery import deliver_due
 from tests.harness import Project
-from tests.integration.delivering import Receiver, deliveries, new_endpoint, receiving
+from tests.integration.delivering import Receiver, bodies, deliveries, later, new_endpoint, put, receiving, tell, told
 from tests.integration.resending import drain, replay, retry
-from tests.integration.test_endpoint_states import bodies, later, put, tell, told
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Which addresses are dialled, and which URLs are stored."""
 
 import ipaddress
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.egress import Egress, blocked_reason, url_problem
+from app.egress.addresses import unwrapped
 from app.errors import Invalid
-from app.settings import Settings
+from app.settings import Network, Settings
 
 
 def words(text: str) -> list[str]:
@@ -45,19 +47,86 @@ def test_reachable(text: str) -> None:
     assert blocked_reason(ipaddress.ip_address(text)) is None
 
 
-@given(address=st.ip_addresses(v=4))
-def test_an_address_in_disguise_is_judged_as_what_it_leads_to(address: ipaddress.IPv4Address) -> None:
+FORMS: dict[str, Callable[[int, int], int]] = {
+    # RFC 4291, 2.5.5; RFC 2765, 2.1
+    "mapped": lambda v4, _: 0xFFFF << 32 | v4,
+    "compatible": lambda v4, _: v4,
+    "translated": lambda v4, _: 0xFFFF_0000 << 32 | v4,
+    # RFC 3056; RFC 4380, 4 (server, and the client's own address inverted)
+    "6to4": lambda v4, rest: 0x2002 << 112 | v4 << 80 | rest & (1 << 80) - 1,
+    "teredo server": lambda v4, rest: 0x2001_0000 << 96 | v4 << 64 | rest & (1 << 64) - 1,
+    "teredo client": lambda v4, rest: 0x2001_0000 << 96 | (rest & (1 << 64) - 1) << 32 | ~v4 & 0xFFFF_FFFF,
+    # RFC 6052; RFC 8215, at each place where RFC 6052, 2.2 lets the address stand in its /48
+    "nat64": lambda v4, _: 0x64FF9B << 96 | v4,
+    "local nat64 /96": lambda v4, _: 0x64FF9B0001 << 80 | v4,
+    "local nat64 /48": lambda v4, _: 0x64FF9B0001 << 80 | v4 >> 16 << 64 | (v4 & 0xFFFF) << 40,
+    # RFC 5214, 6.1, under a prefix of the global space
+    "isatap": lambda v4, rest: 0x2606_4700 << 96 | (rest & 0xFFFF_FFFF) << 64 | 0x5EFE << 32 | v4,
+    "isatap, universal": lambda v4, rest: 0x2A00 << 112 | (rest & 0xFFFF_FFFF) << 64 | 0x0200_5EFE << 32 | v4,
+}
+any_v4 = st.one_of(st.ip_addresses(v=4), st.sampled_from([ipaddress.IPv4Address(a) for a in REFUSED if ":" not in a]))
+any_v6 = st.one_of(
+    st.ip_addresses(v=6),
+    st.builds(lambda form, v4, rest: ipaddress.IPv6Address(FORMS[form](int(v4), rest)), st.sampled_from(sorted(FORMS)),
+              any_v4, st.integers(0, 2**80)),
+    st.sampled_from([ipaddress.IPv6Address(a) for a in REFUSED + REACHABLE if ":" in a]),
+)  # fmt: skip
+any_address = st.one_of(any_v4, any_v6)
+
+
+def network_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address, bits: int) -> Network:
+    return ipaddress.ip_network((address.packed, min(bits, address.max_prefixlen)), strict=False)
+
+
+networks = st.builds(network_of, any_address, st.integers(0, 128))
+
+
+@given(address=any_v4, form=st.sampled_from(sorted(FORMS)), rest=st.integers(0, 2**80))
+def test_an_address_in_disguise_is_judged_at_least_as_strictly(
+    address: ipaddress.IPv4Address, form: str, rest: int
+) -> None:
     plain = blocked_reason(address)
-    assert blocked_reason(ipaddress.IPv6Address((0xFFFF << 32) | int(address))) == plain
-    assert blocked_reason(ipaddress.IPv6Address((0x64FF9B << 96) | int(address))) == plain
+    disguised = blocked_reason(ipaddress.IPv6Address(FORMS[form](int(address), rest)))
+    assert disguised is not None or plain is None
+    if form in {"mapped", "nat64"}:  # which lead there, for everybody
+        assert disguised == plain
 
 
-@given(address=st.ip_addresses(v=6))
+@given(address=any_v6)
 def test_only_global_unicast(address: ipaddress.IPv6Address) -> None:
     disguised = address.ipv4_mapped or address in ipaddress.ip_network("64:ff9b::/96")
     if blocked_reason(address) is None and not disguised:
         assert int(address) >> 125 == 1
         assert not address.is_private
+        assert address.sixtofour is None
+        assert address.teredo is None
+
+
+@given(address=any_address)
+def test_what_the_standard_library_refuses_is_refused(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    """Two opinions, and the stricter one holds; NAT64 alone is judged by what it leads to."""
+    if blocked_reason(address) is None and address not in ipaddress.ip_network("64:ff9b::/96"):
+        plain = getattr(address, "ipv4_mapped", None) or address
+        assert plain.is_global
+        assert not plain.is_multicast
+
+
+@given(address=any_address, others=st.lists(networks, max_size=2), bits=st.none() | st.integers(0, 128))
+def test_the_operator_opens_exactly_what_is_named(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address, others: list[Network], bits: int | None
+) -> None:
+    allow = others + ([] if bits is None else [network_of(address, bits)])
+    leads_to = unwrapped(address)
+    is_named = any(leads_to in network for network in allow)
+    is_scoped = isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None
+    assert (blocked_reason(address, allow) is None) == (not is_scoped and (is_named or blocked_reason(address) is None))
+
+
+def test_what_an_ipv6_network_opens_is_no_ipv4() -> None:
+    allow = [ipaddress.ip_network("::/0")]
+    assert blocked_reason(ipaddress.ip_address("fd00::1"), allow) is None
+    for text in ("::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "10.0.0.1"):
+        assert blocked_reason(ipaddress.ip_address(text), allow) is not None
 
 
 def test_what_the_operator_opened_is_reachable_in_each_form() -> None:
