@@ -156,7 +156,7 @@ _NAME = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
 
 
 class Tx(ReadTx):
-    """A transaction that may write."""
+    """A transaction that may write, through SQLAlchemy."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -183,6 +183,23 @@ class Tx(ReadTx):
         raw = await self._connection.get_raw_connection()
         driver: asyncpg.Connection[asyncpg.Record] = raw.driver_connection  # type: ignore[assignment]
         await driver.copy_records_to_table(table, columns=list(columns), records=records)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call once the commit is durable (a wake-up: losing it costs time, never data)."""
+        self.callbacks.append(callback)
+
+
+class DirectTx(_Reading):
+    """A transaction that may write, straight on the driver: for the few statements that run for every message."""
+
+    def __init__(self, connection: PoolConnectionProxy[_Record], watchers: Sequence[Watcher]) -> None:
+        super().__init__(connection, watchers)
+        self.callbacks: list[Callable[[], None]] = []
+
+    async def execute(self, statement: str, params: Params | None = None) -> int:
+        """Run a writing statement; the number of rows it touched."""
+        status = await self._connection.execute(*self._call(statement, params))
+        return int(status.rpartition(" ")[2])
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call once the commit is durable (a wake-up: losing it costs time, never data)."""
@@ -231,6 +248,18 @@ class Database:
                     yield _Reading(connection, self._watchers)
             else:
                 yield _Reading(connection, self._watchers)
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[DirectTx]:
+        """`transaction`, straight on the driver."""
+        async with self._counted(), self._readers.acquire(timeout=_POOL_SECONDS) as connection:
+            tx = DirectTx(connection, self._watchers)
+            async with connection.transaction():
+                if self.clock.offset:
+                    await connection.execute(_SET_CLOCK, str(self.clock.offset.total_seconds()))
+                yield tx
+        for callback in tx.callbacks:
+            callback()
 
     @contextmanager
     def watched(self, watcher: Watcher) -> Iterator[None]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from time import perf_counter
+from typing import NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -25,6 +26,7 @@ from app.settings import Settings
 from app.telemetry import log
 
 MAX_BODY_KEPT = 2_000
+URLS_REMEMBERED = 4_096
 BODY_SECONDS = 2.0
 """The status decides; so long an answer's body is waited for, for the log."""
 
@@ -51,6 +53,14 @@ class EgressAnswer:
         return self.error == "proxy_error"
 
 
+class _Judged(NamedTuple):
+    """What the text of a URL says; settings do not change, so it is read once."""
+
+    url: URL
+    address: str | None
+    problem: str | None
+
+
 class Egress:
     """Asks customers' addresses. One per process: connections are kept and shared."""
 
@@ -59,6 +69,7 @@ class Egress:
         self._names = Names()
         self._lookup = lookup or self._names.look_up
         self._session: aiohttp.ClientSession | None = None
+        self._judged: dict[str, _Judged] = {}
 
     def check_url(self, url: str, *, pointer: str = "/url") -> None:
         """Invalid (422, with `pointer` as the wrong place) unless the URL may be stored."""
@@ -131,15 +142,23 @@ class Egress:
 
     def _judge(self, url: str, exchange: Exchange) -> URL:
         """The URL, judged once more: the rules may be stricter than when it was stored. Blocked or ValueError."""
-        problem = url_problem(url, self._settings, is_resolved_here=not exchange.is_tunnelled)
+        judged = self._judged.get(url)
+        if judged is None:
+            if len(self._judged) >= URLS_REMEMBERED:
+                self._judged.clear()
+            judged = self._judged[url] = self._read(url)
+        exchange.address = judged.address
+        if judged.problem:
+            raise Blocked(judged.problem)
+        return judged.url
+
+    def _read(self, url: str) -> _Judged:
+        problem = url_problem(url, self._settings, is_resolved_here=self._settings.egress_proxy is None)
         if problem and problem[0] in {"invalid_url", "too_long"}:
             raise ValueError(problem[1])
         parsed = URL(url)
         host = parsed.raw_host or ""
-        exchange.address = host if literal(host) else None
-        if problem:
-            raise Blocked(problem[1])
-        return parsed
+        return _Judged(parsed, host if literal(host) else None, problem[1] if problem else None)
 
     async def _send(
         self,

@@ -12,7 +12,7 @@ from datetime import datetime
 from time import monotonic
 from uuid import UUID
 
-from app.db import Database, Row, Tx
+from app.db import Database, DirectTx, Row
 from app.webhooks.due import SCAN, Due, choose, look
 from app.webhooks.payloads import TEST
 from app.webhooks.secrets import OLD_SECRETS, SealedSecret, sealed_secrets
@@ -140,7 +140,7 @@ async def claim(
     if not choice.take and not choice.put_off:
         return Claimed([], choice.merge, is_more=False)
     seen_at = monotonic()
-    async with db.transaction() as tx:
+    async with db.writing() as tx:
         taken = await _in_pace(tx, choice.take)
         params = {"ids": [d.id for d in taken], "fences": [d.fence for d in taken], "lease": lease_seconds}
         rows = await tx.rows(_CLAIM, params) if taken else []
@@ -153,7 +153,7 @@ async def claim(
     return Claimed(claims, choice.merge, is_more=len(claims) == batch or bool(choice.put_off))
 
 
-async def _in_pace(tx: Tx, chosen: Sequence[Due]) -> list[Due]:
+async def _in_pace(tx: DirectTx, chosen: Sequence[Due]) -> list[Due]:
     """Without what another worker took the slots for, between the look and now."""
     paces = {d.endpoint_id: d.pace for d in chosen if d.pace is not None and d.trigger != TEST}
     if not paces:

@@ -7,6 +7,7 @@ away delays them, and loses none.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -288,12 +289,14 @@ def _count(outcomes: Sequence[Outcome], ours: set[UUID]) -> int:
     """Count attempts that were recorded, in metrics too."""
     now = datetime.now(UTC)
     recorded = [o for o in outcomes if o.is_attempt and o.claim.delivery_id in ours]
+    kinds = Counter((o.claim.trigger, "retry" if o.state == "pending" else o.state) for o in recorded)
+    for (trigger, kind), count in kinds.items():
+        DELIVERIES.labels(trigger, kind).inc(count)
     for outcome in recorded:
-        trigger = outcome.claim.trigger
-        DELIVERIES.labels(trigger, "retry" if outcome.state == "pending" else outcome.state).inc()
-        is_sent_again = outcome.claim.attempt == 1 and not outcome.claim.is_first
+        claim = outcome.claim
+        is_sent_again = claim.attempt == 1 and not claim.is_first
         if outcome.state == "succeeded" and not is_sent_again:
-            DELIVERY_LAG.labels(trigger).observe(max(0.0, (now - outcome.claim.created_at).total_seconds()))
+            DELIVERY_LAG.labels(claim.trigger).observe(max(0.0, (now - claim.created_at).total_seconds()))
     return len(recorded)
 
 

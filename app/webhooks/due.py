@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
-import orjson
-
 from app.db import ReadTx, Row
 from app.webhooks.payloads import EVENTS_UPDATE, TEST
 from app.webhooks.standing import BREAKER_FAILURES
@@ -133,7 +131,7 @@ async def look(
     params = {
         "full": [endpoint for endpoint, left in rooms.items() if left <= 0],
         "full_projects": full_projects,
-        "rooms": orjson.dumps({str(endpoint): left for endpoint, left in rooms.items() if left > 0}).decode(),
+        "rooms": {str(endpoint): left for endpoint, left in rooms.items() if left > 0},
         "room": room,
         "probe": probe_seconds,
         "scan": SCAN,

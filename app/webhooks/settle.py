@@ -13,7 +13,7 @@ from uuid import UUID
 
 import orjson
 
-from app.db import Database, Tx
+from app.db import Database, DirectTx
 from app.webhooks.claims import Claim
 from app.webhooks.payloads import EVENTS_UPDATE
 from app.webhooks.standing import THROTTLING, Result, judge
@@ -139,7 +139,7 @@ async def settle(db: Database, outcomes: Sequence[Outcome]) -> Settled:
     Endpoints are locked before deliveries, deliveries in the order of their ids, by whoever waits for them.
     """
     outcomes = _latest(outcomes)
-    async with db.transaction() as tx:
+    async with db.writing() as tx:
         is_changed = await _judge(tx, outcomes)
         ended = [o.claim for o in outcomes if o.claim.lane is not None and o.state != "pending"]
         locked = await _lock_lanes(tx, outcomes, ended) if ended else []
@@ -168,7 +168,7 @@ SELECT d.id FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[])) AS c (i
 """
 
 
-async def _judge(tx: Tx, outcomes: Sequence[Outcome]) -> bool:
+async def _judge(tx: DirectTx, outcomes: Sequence[Outcome]) -> bool:
     """Tell the endpoints whose standing these outcomes may change; whether one changed its state."""
     telling = [o for o in outcomes if o.is_attempt and o.is_charged and (o.state != "succeeded" or not o.claim.is_well)]
     if not telling:
@@ -195,7 +195,7 @@ def _result(outcome: Outcome, now: datetime) -> Result:
     return Result(at, "throttled" if outcome.status in THROTTLING else "failed", outcome.retry_after)
 
 
-async def _lock_lanes(tx: Tx, outcomes: Sequence[Outcome], ended: Sequence[Claim]) -> list[UUID]:
+async def _lock_lanes(tx: DirectTx, outcomes: Sequence[Outcome], ended: Sequence[Claim]) -> list[UUID]:
     params = _heads(ended) | {"ids": [o.claim.delivery_id for o in outcomes], "seqs": [c.seq for c in ended]}
     return [row.id for row in await tx.rows(_LOCK_LANES, params)]
 
@@ -204,7 +204,7 @@ def _heads(claims: Sequence[Claim]) -> dict[str, list[object]]:
     return {"endpoints": [c.endpoint_id for c in claims], "lanes": [c.lane for c in claims]}
 
 
-async def _mark_gaps(tx: Tx, outcomes: Sequence[Outcome]) -> None:
+async def _mark_gaps(tx: DirectTx, outcomes: Sequence[Outcome]) -> None:
     """Remember from where an endpoint lacks a calendar's changes; forget it once a digest was acknowledged."""
     told = [o for o in outcomes if o.claim.trigger == EVENTS_UPDATE]
     lost = [o.claim.delivery_id for o in told if o.state == "failed"]

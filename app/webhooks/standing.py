@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-from app.db import Row, Tx
+from app.db import DirectTx, Row, Tx
 from app.telemetry import ENDPOINT_CHANGES, log
 
 EndpointState = Literal["enabled", "failing", "disabled"]
@@ -160,7 +160,7 @@ UPDATE deliveries d SET next_attempt_at = app_now(), fence = fence + 1 FROM wait
 """
 
 
-async def judge(tx: Tx, results: Mapping[UUID, tuple[str, Sequence[Result]]]) -> bool:
+async def judge(tx: DirectTx, results: Mapping[UUID, tuple[str, Sequence[Result]]]) -> bool:
     """Apply results to their endpoints, by id with the URL that was asked; whether something became due by that.
 
     Locks the endpoints, so it comes before any delivery is locked.
@@ -191,7 +191,7 @@ async def judge(tx: Tx, results: Mapping[UUID, tuple[str, Sequence[Result]]]) ->
     return bool(changed or closed)
 
 
-async def release(tx: Tx, endpoint_ids: Sequence[UUID]) -> int:
+async def release(tx: Tx | DirectTx, endpoint_ids: Sequence[UUID]) -> int:
     """Make the digests of endpoints that came back due now; how many. Lock the endpoints before."""
     return await tx.execute(_RELEASE, {"ids": list(endpoint_ids)})
 
