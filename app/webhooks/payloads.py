@@ -104,9 +104,11 @@ def events_digest(
     bodies = [orjson.loads(message) for message in messages]
     last, parts = bodies[-1], [body["data"] for body in bodies]
     first = [part["from_seq"] for part in parts if part["from_seq"] is not None]
+    if first and from_seq is not None:  # messages without changes, first ones, tell of no part of the feed
+        first.append(from_seq)
     data = {name: last["data"][name] for name in _CONNECTION} | {
         "last_updated_at": min((part["last_updated_at"] for part in parts if part["last_updated_at"]), default=None),
-        "from_seq": min([*first, *([] if from_seq is None else [from_seq])], default=None),
+        "from_seq": min(first, default=None),
         "to_seq": max((part["to_seq"] for part in parts if part["to_seq"] is not None), default=None),
         "digest_of_count": count,
     }
