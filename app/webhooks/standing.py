@@ -54,6 +54,11 @@ class Standing:
     """Pauses since the last success."""
 
     @property
+    def is_held(self) -> bool:
+        """Whether first attempts may have been put off."""
+        return self.is_probed or self.paused_until is not None
+
+    @property
     def is_probed(self) -> bool:
         """Whether attempts go out one at a time, under a slot of their own."""
         return self.state == "failing" or self.failure_count >= BREAKER_FAILURES
@@ -131,6 +136,7 @@ WITH waiting AS (
 UPDATE deliveries d SET next_attempt_at = app_now() FROM waiting WHERE d.id = waiting.id
 """
 
+# Whatever it cost while its endpoint failed, a digest begins its schedule anew, sealed if it was.
 _RELEASE = """
 WITH waiting AS (
     SELECT d.id FROM delivery_gaps g
@@ -139,11 +145,12 @@ WITH waiting AS (
        AND NOT d.is_claimed
      ORDER BY d.id FOR UPDATE OF d SKIP LOCKED
 )
-UPDATE deliveries d SET next_attempt_at = app_now(), fence = fence + 1 FROM waiting WHERE d.id = waiting.id
+UPDATE deliveries d
+   SET next_attempt_at = app_now(), attempt_count = least(attempt_count, 1), fence = fence + 1
+  FROM waiting WHERE d.id = waiting.id
 """
 
-
-# What was put off while the breaker was open, the longest due first; what is left of many is due with the next slot.
+# What was put off while it was paused or its breaker was open, the longest due first; what is left of many is due with the next slot.
 _RESUME = """
 WITH waiting AS (
     SELECT d.id FROM unnest(CAST(:ids AS uuid[]), CAST(:since AS timestamptz[])) AS e (id, since)
@@ -179,10 +186,9 @@ async def judge(tx: Tx, results: Mapping[UUID, tuple[str, Sequence[Result]]]) ->
     if failing:
         days = DISABLED_AFTER.days + 1
         await tx.execute(_HURRY, {"ids": failing, "days": days})
-    closed = {id_: before[id_].failing_since for id_ in new if before[id_].is_probed and not new[id_].is_probed}
+    closed = {id_: before[id_].failing_since for id_ in new if before[id_].is_held and not new[id_].is_held}
     if closed:
-        params = {"ids": list(closed), "since": list(closed.values()), "most": RESUMED_AT_ONCE}
-        await tx.execute(_RESUME, params)
+        await resume(tx, closed)
     well = [id_ for id_, state in changed if state == "enabled"]
     if well:
         await release(tx, well)
@@ -194,6 +200,12 @@ async def judge(tx: Tx, results: Mapping[UUID, tuple[str, Sequence[Result]]]) ->
 async def release(tx: Tx, endpoint_ids: Sequence[UUID]) -> int:
     """Make the digests of endpoints that came back due now; how many. Lock the endpoints before."""
     return await tx.execute(_RELEASE, {"ids": list(endpoint_ids)})
+
+
+async def resume(tx: Tx, endpoints: Mapping[UUID, datetime | None]) -> int:
+    """Make due what was put off for endpoints since they began to fail; how many. Lock the endpoints before."""
+    params = {"ids": list(endpoints), "since": list(endpoints.values()), "most": RESUMED_AT_ONCE}
+    return await tx.execute(_RESUME, params)
 
 
 def _tell(changed: Sequence[tuple[UUID, EndpointState]]) -> None:
