@@ -150,7 +150,8 @@ UPDATE deliveries d
   FROM waiting WHERE d.id = waiting.id
 """
 
-# What was put off while it was paused or its breaker was open, the longest due first; what is left of many is due with the next slot.
+# What was put off while it was paused or its breaker was open, the longest due first; what is left of many is due with
+# the next slot.
 _RESUME = """
 WITH waiting AS (
     SELECT d.id FROM unnest(CAST(:ids AS uuid[]), CAST(:since AS timestamptz[])) AS e (id, since)

@@ -146,7 +146,7 @@ async def test_what_a_dead_worker_held_and_is_put_off_is_under_way_no_more(
 
 
 async def test_every_other_failure_opens_no_breaker(rt: Runtime, project: Project, receiver: Receiver) -> None:
-    endpoint = await new_endpoint(rt, project, receiver.url)
+    await new_endpoint(rt, project, receiver.url)
     receiver.delay = lambda _: 0.05
     await send(rt, project, count=60)
     await deliver_due(rt)  # known, and well: all its slots
