@@ -16,8 +16,9 @@ from app.ids import new_id
 from app.runtime import Runtime
 from app.webhooks.payloads import Digest, events_digest
 
-KEYS_AT_ONCE = 50
-MESSAGES_AT_ONCE = 500
+KEYS_AT_ONCE = 4
+"""In one transaction, whose messages are read and rendered without a break: so long nothing else moves."""
+MESSAGES_AT_ONCE = 250
 """Of one calendar, for one endpoint: what is more is merged with the next look."""
 
 _LOCK = """

@@ -115,9 +115,9 @@ def events_digest(
     named = {name: last[name] for name in ("calendar_id", "calendar_deduplication_key", "calendar_metadata")}
     head = _rendered(EVENTS_UPDATE, message_id, at=at, calendar=named, data=data)
     changes = {entry["change_seq"]: entry for part in parts for entry in part["events"]}
-    told = [orjson.dumps(changes[seq]) for seq in sorted(changes)]
+    told = (orjson.dumps(changes[seq]) for seq in sorted(changes))  # no more of them than fit
     missing = 0 if data["from_seq"] is None else data["to_seq"] - data["from_seq"] + 1
-    payload = _with_events(head, iter(told), count=max(missing, len(told)))
+    payload = _with_events(head, told, count=max(missing, len(changes)))
     return Digest(payload, data["from_seq"], data["to_seq"])
 
 

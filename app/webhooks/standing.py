@@ -23,6 +23,8 @@ PAUSE_SECONDS = 5.0
 PAUSE_MAX_SECONDS = 900.0
 RETRY_AFTER_MAX_SECONDS = 86_400.0
 RESUMED_AT_ONCE = 1_000
+HURRIED_AT_ONCE = 5_000
+"""A statement ends in time however many wait; one of a calendar brings the others along, and the rest have their own."""
 FAILING_AFTER, FAILING_COUNT = timedelta(days=1), 5
 DISABLED_AFTER, DISABLED_COUNT = timedelta(days=5), 20
 THROTTLING = frozenset({429, 502, 504})
@@ -131,7 +133,7 @@ WITH waiting AS (
      WHERE endpoint_id = ANY (CAST(:ids AS uuid[])) AND created_at > app_now() - make_interval(days => :days)
        AND state = 'pending' AND trigger = 'calendar.events_update' AND NOT is_digest
        AND next_attempt_at > app_now() AND NOT is_claimed
-     ORDER BY id FOR UPDATE SKIP LOCKED
+     ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED
 )
 UPDATE deliveries d SET next_attempt_at = app_now() FROM waiting WHERE d.id = waiting.id
 """
@@ -186,7 +188,7 @@ async def judge(tx: Tx, results: Mapping[UUID, tuple[str, Sequence[Result]]]) ->
     failing = [id_ for id_, state in changed if state != "enabled"]
     if failing:
         days = DISABLED_AFTER.days + 1
-        await tx.execute(_HURRY, {"ids": failing, "days": days})
+        await tx.execute(_HURRY, {"ids": failing, "days": days, "most": HURRIED_AT_ONCE})
     closed = {id_: before[id_].failing_since for id_ in new if before[id_].is_held and not new[id_].is_held}
     if closed:
         await resume(tx, closed)
