@@ -145,20 +145,6 @@ async def test_what_a_dead_worker_held_and_is_put_off_is_under_way_no_more(
     assert not row["is_claimed"]
 
 
-async def test_every_other_failure_opens_no_breaker(rt: Runtime, project: Project, receiver: Receiver) -> None:
-    await new_endpoint(rt, project, receiver.url)
-    receiver.delay = lambda _: 0.05
-    await send(rt, project, count=60)
-    await deliver_due(rt)  # known, and well: all its slots
-    receiver.statuses = [500, 204] * 200
-    turn = iter(range(10_000))
-    receiver.delay = lambda _: 0.2 + 0.03 * (next(turn) % 20)
-    await send(rt, project, count=60)
-    await deliver_due(rt)
-    [row] = await rows(rt, "SELECT pause_count, failure_count FROM webhook_endpoints")
-    assert row["pause_count"] == 0, row
-
-
 async def test_lost_messages_of_the_release_before_leave_a_gap(
     rt: Runtime, project: Project, receiver: Receiver
 ) -> None:
