@@ -24,7 +24,7 @@ PAUSE_MAX_SECONDS = 900.0
 RETRY_AFTER_MAX_SECONDS = 86_400.0
 RESUMED_AT_ONCE = 1_000
 HURRIED_AT_ONCE = 5_000
-"""A statement ends in time however many wait; one of a calendar brings the others along, and the rest have their own."""
+"""A statement ends in time, however many wait. One of a calendar brings the others along; the rest have their own."""
 FAILING_AFTER, FAILING_COUNT = timedelta(days=1), 5
 DISABLED_AFTER, DISABLED_COUNT = timedelta(days=5), 20
 THROTTLING = frozenset({429, 502, 504})
