@@ -32,7 +32,7 @@ from app.ids import DELIVERY, ENDPOINT, new_id, public
 from app.instants import instant
 from app.runtime import Runtime
 from app.webhooks import outbox, payloads, secrets
-from app.webhooks.standing import release
+from app.webhooks.standing import release, resume
 
 _ORDER = Order("w.created_at", "w.id", is_descending=True)
 
@@ -59,6 +59,11 @@ _FORGET_FAILURES = """
 failure_count = 0, failing_since = NULL, paused_until = NULL, pause_count = 0, next_slot_at = NULL,
 state = CASE WHEN :is_enabled OR state = 'failing' THEN 'enabled' ELSE state END,
 disabled_reason = CASE WHEN :is_enabled THEN NULL ELSE disabled_reason END
+"""
+
+_LOCK = """
+SELECT failing_since FROM webhook_endpoints
+ WHERE project_id = :project AND id = :id AND deleted_at IS NULL FOR NO KEY UPDATE
 """
 
 _UPDATE = """
@@ -278,11 +283,14 @@ async def update_endpoint(
         changes.append(_FORGET_FAILURES)
     statement = _UPDATE.format(", ".join([*changes, "updated_at = app_now()"]))
     params = {"project": project_id, "id": key, "is_enabled": body.state is not None}
+    since = await tx.scalar(_LOCK, params) if is_fresh else None
     state = await tx.scalar(statement, _columns(rt, key, body) | params)
     if state is None:
         raise NotFound
     if is_fresh and state == "enabled":
         await release(tx, [key])
+        if since is not None:
+            await resume(tx, {key: since})
         tx.after_commit(rt.queue.wake_delivery)
     return answer(await _read(tx, project_id, endpoint_id=key))
 

@@ -151,12 +151,13 @@ delivery_attempts = Table(
 )
 
 delivery_gaps = Table(
-    # The oldest change of a calendar that an endpoint has not acknowledged: where its next digest begins.
+    # The changes of a calendar, both ends inclusive, that an endpoint may lack: its next digest begins with the oldest.
     "delivery_gaps",
     metadata,
     Column("endpoint_id", ForeignKey("webhook_endpoints.id", ondelete="CASCADE"), primary_key=True),
     Column("calendar_id", Uuid, primary_key=True),
     Column("from_seq", BigInteger, nullable=False),
+    Column("to_seq", BigInteger, nullable=False),
 )
 
 replays = Table(

@@ -14,7 +14,6 @@ from uuid import UUID
 
 from app.db import Database, DirectTx, Row
 from app.webhooks.due import SCAN, Due, choose, look
-from app.webhooks.payloads import TEST
 from app.webhooks.secrets import OLD_SECRETS, SealedSecret, sealed_secrets
 
 
@@ -111,7 +110,7 @@ WITH mine AS (
      WHERE d.next_attempt_at <= (SELECT app_now())
        FOR UPDATE OF d SKIP LOCKED
 )
-UPDATE deliveries d SET next_attempt_at = (SELECT app_now()) + make_interval(secs => mine.wait)
+UPDATE deliveries d SET next_attempt_at = (SELECT app_now()) + make_interval(secs => mine.wait), is_claimed = false
   FROM mine WHERE d.id = mine.id
 """
 
@@ -144,21 +143,20 @@ async def claim(
         taken = await _in_pace(tx, choice.take)
         params = {"ids": [d.id for d in taken], "fences": [d.fence for d in taken], "lease": lease_seconds}
         rows = await tx.rows(_CLAIM, params) if taken else []
-        if choice.put_off:
-            await tx.execute(_PUT_OFF, _waits(choice.put_off))
+        put_off = await tx.execute(_PUT_OFF, _waits(choice.put_off)) if choice.put_off else 0
     first = {d.id for d in taken if d.is_first}
     place = {d.id: i for i, d in enumerate(taken)}
     claims = [_claim(row, is_first=row.id in first, seen_at=seen_at, lease=lease_seconds) for row in rows]
     claims.sort(key=lambda claim: place[claim.delivery_id])
-    return Claimed(claims, choice.merge, is_more=len(claims) == batch or bool(choice.put_off))
+    return Claimed(claims, choice.merge, is_more=len(claims) == batch or put_off > 0)
 
 
 async def _in_pace(tx: DirectTx, chosen: Sequence[Due]) -> list[Due]:
     """Without what another worker took the slots for, between the look and now."""
-    paces = {d.endpoint_id: d.pace for d in chosen if d.pace is not None and d.trigger != TEST}
+    paces = {d.endpoint_id: d.pace for d in chosen if d.pace is not None and not d.is_free}
     if not paces:
         return list(chosen)
-    wanted = Counter(d.endpoint_id for d in chosen if d.trigger != TEST)
+    wanted = Counter(d.endpoint_id for d in chosen if not d.is_free)
     slots: Counter[UUID] = Counter()
     ahead: dict[UUID, float] = {}
     for row in await tx.rows(_PACES, {"ids": sorted(paces)}):
@@ -170,7 +168,7 @@ async def _in_pace(tx: DirectTx, chosen: Sequence[Due]) -> list[Due]:
         await tx.execute(_TAKE_SLOTS, {"ids": list(ahead), "aheads": list(ahead.values())})
     taken = []
     for due in chosen:
-        if due.endpoint_id in paces and due.trigger != TEST:
+        if due.endpoint_id in paces and not due.is_free:
             if not slots[due.endpoint_id]:
                 continue
             slots[due.endpoint_id] -= 1

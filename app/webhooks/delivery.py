@@ -32,6 +32,8 @@ HELD_FACTOR = 8
 LEASE_MARGIN_SECONDS = 10.0
 """How much longer than an attempt a claim lasts: the time to wait for a slot, and to record."""
 LOOK_PAST_SECONDS = 0.05
+MERGED_AT_ONCE = 20
+"""Calendars that are merged after one claim, for one endpoint each; the rest come with the next ones."""
 FRESH_SECONDS = 0.25
 """A claim that has waited longer is looked at again before it is sent: its endpoint may be another by now."""
 CLAIM_PAUSE_SECONDS = 0.015
@@ -121,7 +123,8 @@ class Courier:
             is_one_full = is_one_full or lane.is_full
             self._turns.queue(lane)
         self._start()
-        merged = await merge(self._rt, claimed.merge) if claimed.merge else 0
+        part = sorted(claimed.merge)[:MERGED_AT_ONCE]
+        merged = await merge(self._rt, part) if part else 0
         return claimed.is_more or merged > 0 or (is_one_full and self._may_look_past())
 
     def _must_wait(self) -> bool:

@@ -16,8 +16,9 @@ from app.ids import new_id
 from app.runtime import Runtime
 from app.webhooks.payloads import Digest, events_digest
 
-KEYS_AT_ONCE = 50
-MESSAGES_AT_ONCE = 500
+KEYS_AT_ONCE = 4
+"""In one transaction, whose messages are read and rendered without a break: so long nothing else moves."""
+MESSAGES_AT_ONCE = 250
 """Of one calendar, for one endpoint: what is more is merged with the next look."""
 
 _LOCK = """
@@ -92,13 +93,32 @@ UPDATE deliveries d
 """
 
 _GAPS = """
-INSERT INTO delivery_gaps (endpoint_id, calendar_id, from_seq)
-SELECT endpoint_id, calendar_id, from_seq
-  FROM unnest(CAST(:endpoints AS uuid[]), CAST(:calendars AS uuid[]), CAST(:from AS bigint[]))
-       AS g (endpoint_id, calendar_id, from_seq)
+INSERT INTO delivery_gaps (endpoint_id, calendar_id, from_seq, to_seq)
+SELECT endpoint_id, calendar_id, from_seq, to_seq
+  FROM unnest(
+    CAST(:endpoints AS uuid[]), CAST(:calendars AS uuid[]), CAST(:from AS bigint[]), CAST(:to AS bigint[])
+  ) AS g (endpoint_id, calendar_id, from_seq, to_seq)
  WHERE from_seq IS NOT NULL
  ORDER BY endpoint_id, calendar_id
-ON CONFLICT (endpoint_id, calendar_id) DO UPDATE SET from_seq = least(delivery_gaps.from_seq, excluded.from_seq)
+ON CONFLICT (endpoint_id, calendar_id) DO UPDATE
+   SET from_seq = least(delivery_gaps.from_seq, excluded.from_seq),
+       to_seq = greatest(delivery_gaps.to_seq, excluded.to_seq)
+"""
+
+# Whose turn it is in a lane after what was merged: it waits for a head that is no more.
+_NEXT_IN_LANE = """
+WITH next AS (
+    SELECT d.id FROM deliveries d
+     WHERE d.id IN (
+        SELECT (SELECT n.id FROM deliveries n
+                 WHERE n.endpoint_id = h.endpoint_id AND n.lane = h.lane AND n.state = 'pending'
+                 ORDER BY n.seq LIMIT 1)
+          FROM unnest(CAST(:endpoints AS uuid[]), CAST(:lanes AS uuid[])) AS h (endpoint_id, lane)
+         WHERE h.lane IS NOT NULL
+     ) AND d.next_attempt_at > app_now() AND NOT d.is_claimed
+     ORDER BY d.id FOR UPDATE SKIP LOCKED
+)
+UPDATE deliveries d SET next_attempt_at = app_now(), fence = fence + 1 FROM next WHERE d.id = next.id
 """
 
 
@@ -151,7 +171,10 @@ async def _merge(tx: Tx, keys: Sequence[tuple[UUID, UUID]]) -> int:
     if grown["ids"]:
         await tx.execute(_GROWN_MESSAGES, _only(grown, "ids", "payloads", "from", "to"))
         await tx.execute(_GROWN_DELIVERIES, _only(grown, "deliveries", "counts"))
-    await tx.execute(_GAPS, _only(_columns(digests), "endpoints", "calendars", "from"))
+    of_all = _columns(digests)
+    await tx.execute(_GAPS, _only(of_all, "endpoints", "calendars", "from", "to"))
+    if any(of_all["lanes"]):
+        await tx.execute(_NEXT_IN_LANE, _only(of_all, "endpoints", "lanes"))
     return len(merged)
 
 

@@ -64,6 +64,11 @@ class Due:
     blocked: float | None
     """Seconds until the head of its lane is due, where that is another one."""
 
+    @property
+    def is_free(self) -> bool:
+        """Whether it goes whatever the standing: a test, or what ends without an exchange."""
+        return self.trigger == TEST or self.endpoint_state in ("deleted", "disabled")
+
 
 @dataclass(slots=True)
 class Choice:
@@ -189,8 +194,8 @@ def choose(
 
 def _wait(row: Due, paced: Counter[UUID]) -> float | None:
     """Seconds to put it off; None where it may be sent."""
-    if row.trigger == TEST or row.endpoint_state in ("deleted", "disabled"):
-        return None  # a test goes out whatever the standing; the others end without an exchange
+    if row.is_free:
+        return None
     if row.paused > 0:
         return row.paused
     if row.blocked is not None:

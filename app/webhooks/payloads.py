@@ -104,18 +104,20 @@ def events_digest(
     bodies = [orjson.loads(message) for message in messages]
     last, parts = bodies[-1], [body["data"] for body in bodies]
     first = [part["from_seq"] for part in parts if part["from_seq"] is not None]
+    if first and from_seq is not None:  # messages without changes, first ones, tell of no part of the feed
+        first.append(from_seq)
     data = {name: last["data"][name] for name in _CONNECTION} | {
         "last_updated_at": min((part["last_updated_at"] for part in parts if part["last_updated_at"]), default=None),
-        "from_seq": min([*first, *([] if from_seq is None else [from_seq])], default=None),
+        "from_seq": min(first, default=None),
         "to_seq": max((part["to_seq"] for part in parts if part["to_seq"] is not None), default=None),
         "digest_of_count": count,
     }
     named = {name: last[name] for name in ("calendar_id", "calendar_deduplication_key", "calendar_metadata")}
     head = _rendered(EVENTS_UPDATE, message_id, at=at, calendar=named, data=data)
     changes = {entry["change_seq"]: entry for part in parts for entry in part["events"]}
-    told = [orjson.dumps(changes[seq]) for seq in sorted(changes)]
+    told = (orjson.dumps(changes[seq]) for seq in sorted(changes))  # no more of them than fit
     missing = 0 if data["from_seq"] is None else data["to_seq"] - data["from_seq"] + 1
-    payload = _with_events(head, iter(told), count=max(missing, len(told)))
+    payload = _with_events(head, told, count=max(missing, len(changes)))
     return Digest(payload, data["from_seq"], data["to_seq"])
 
 

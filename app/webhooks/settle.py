@@ -111,25 +111,41 @@ UPDATE deliveries d SET next_attempt_at = app_now(), fence = d.fence + 1
  ) AND d.id = ANY (CAST(:locked AS uuid[])) AND d.id <> ALL (CAST(:ids AS uuid[]))
 """
 
+# What the release before published says its range in the payload only.
 _OPEN_GAPS = """
-INSERT INTO delivery_gaps (endpoint_id, calendar_id, from_seq)
-SELECT d.endpoint_id, d.calendar_id, min(m.from_seq)
+INSERT INTO delivery_gaps (endpoint_id, calendar_id, from_seq, to_seq)
+SELECT d.endpoint_id, d.calendar_id, min(r.from_seq), max(r.to_seq)
   FROM deliveries d JOIN messages m ON m.id = d.message_id
- WHERE d.id = ANY (CAST(:ids AS uuid[])) AND d.calendar_id IS NOT NULL AND m.from_seq IS NOT NULL
+ CROSS JOIN LATERAL (
+    SELECT m.from_seq, m.to_seq WHERE m.from_seq IS NOT NULL
+    UNION ALL
+    SELECT CAST(p.data ->> 'from_seq' AS bigint), CAST(p.data ->> 'to_seq' AS bigint)
+      FROM (SELECT CAST(convert_from(m.payload, 'UTF8') AS json) -> 'data' AS data WHERE m.from_seq IS NULL) p
+ ) r
+ WHERE d.id = ANY (CAST(:ids AS uuid[])) AND d.calendar_id IS NOT NULL AND r.from_seq IS NOT NULL
  GROUP BY d.endpoint_id, d.calendar_id
  ORDER BY d.endpoint_id, d.calendar_id
-ON CONFLICT (endpoint_id, calendar_id) DO UPDATE SET from_seq = least(delivery_gaps.from_seq, excluded.from_seq)
+ON CONFLICT (endpoint_id, calendar_id) DO UPDATE
+   SET from_seq = least(delivery_gaps.from_seq, excluded.from_seq),
+       to_seq = greatest(delivery_gaps.to_seq, excluded.to_seq)
 """
 
+# What lies beyond the digest is lacking still: it was given up, or waits in the next one.
 _CLOSE_GAPS = """
-WITH closed AS (
-    SELECT g.endpoint_id, g.calendar_id FROM delivery_gaps g
+WITH told AS (
+    SELECT g.endpoint_id, g.calendar_id, m.to_seq FROM delivery_gaps g
       JOIN deliveries d ON d.endpoint_id = g.endpoint_id AND d.calendar_id = g.calendar_id
       JOIN messages m ON m.id = d.message_id AND g.from_seq BETWEEN m.from_seq AND m.to_seq
      WHERE d.id = ANY (CAST(:ids AS uuid[]))
      ORDER BY g.endpoint_id, g.calendar_id FOR UPDATE OF g
+), most AS (
+    SELECT endpoint_id, calendar_id, max(to_seq) AS to_seq FROM told GROUP BY endpoint_id, calendar_id
+), narrowed AS (
+    UPDATE delivery_gaps g SET from_seq = m.to_seq + 1 FROM most m
+     WHERE g.endpoint_id = m.endpoint_id AND g.calendar_id = m.calendar_id AND g.to_seq > m.to_seq
 )
-DELETE FROM delivery_gaps g USING closed c WHERE g.endpoint_id = c.endpoint_id AND g.calendar_id = c.calendar_id
+DELETE FROM delivery_gaps g USING most m
+ WHERE g.endpoint_id = m.endpoint_id AND g.calendar_id = m.calendar_id AND g.to_seq <= m.to_seq
 """
 
 

@@ -23,6 +23,8 @@ PAUSE_SECONDS = 5.0
 PAUSE_MAX_SECONDS = 900.0
 RETRY_AFTER_MAX_SECONDS = 86_400.0
 RESUMED_AT_ONCE = 1_000
+HURRIED_AT_ONCE = 5_000
+"""A statement ends in time, however many wait. One of a calendar brings the others along; the rest have their own."""
 FAILING_AFTER, FAILING_COUNT = timedelta(days=1), 5
 DISABLED_AFTER, DISABLED_COUNT = timedelta(days=5), 20
 THROTTLING = frozenset({429, 502, 504})
@@ -52,6 +54,11 @@ class Standing:
     paused_until: datetime | None = None
     pause_count: int = 0
     """Pauses since the last success."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether first attempts may have been put off."""
+        return self.is_probed or self.paused_until is not None
 
     @property
     def is_probed(self) -> bool:
@@ -126,11 +133,12 @@ WITH waiting AS (
      WHERE endpoint_id = ANY (CAST(:ids AS uuid[])) AND created_at > app_now() - make_interval(days => :days)
        AND state = 'pending' AND trigger = 'calendar.events_update' AND NOT is_digest
        AND next_attempt_at > app_now() AND NOT is_claimed
-     ORDER BY id FOR UPDATE SKIP LOCKED
+     ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED
 )
 UPDATE deliveries d SET next_attempt_at = app_now() FROM waiting WHERE d.id = waiting.id
 """
 
+# Whatever it cost while its endpoint failed, a digest begins its schedule anew, sealed if it was.
 _RELEASE = """
 WITH waiting AS (
     SELECT d.id FROM delivery_gaps g
@@ -139,11 +147,13 @@ WITH waiting AS (
        AND NOT d.is_claimed
      ORDER BY d.id FOR UPDATE OF d SKIP LOCKED
 )
-UPDATE deliveries d SET next_attempt_at = app_now(), fence = fence + 1 FROM waiting WHERE d.id = waiting.id
+UPDATE deliveries d
+   SET next_attempt_at = app_now(), attempt_count = least(attempt_count, 1), fence = fence + 1
+  FROM waiting WHERE d.id = waiting.id
 """
 
-
-# What was put off while the breaker was open, the longest due first; what is left of many is due with the next slot.
+# What was put off while it was paused or its breaker was open, the longest due first; what is left of many is due with
+# the next slot.
 _RESUME = """
 WITH waiting AS (
     SELECT d.id FROM unnest(CAST(:ids AS uuid[]), CAST(:since AS timestamptz[])) AS e (id, since)
@@ -178,11 +188,10 @@ async def judge(tx: DirectTx, results: Mapping[UUID, tuple[str, Sequence[Result]
     failing = [id_ for id_, state in changed if state != "enabled"]
     if failing:
         days = DISABLED_AFTER.days + 1
-        await tx.execute(_HURRY, {"ids": failing, "days": days})
-    closed = {id_: before[id_].failing_since for id_ in new if before[id_].is_probed and not new[id_].is_probed}
+        await tx.execute(_HURRY, {"ids": failing, "days": days, "most": HURRIED_AT_ONCE})
+    closed = {id_: before[id_].failing_since for id_ in new if before[id_].is_held and not new[id_].is_held}
     if closed:
-        params = {"ids": list(closed), "since": list(closed.values()), "most": RESUMED_AT_ONCE}
-        await tx.execute(_RESUME, params)
+        await resume(tx, closed)
     well = [id_ for id_, state in changed if state == "enabled"]
     if well:
         await release(tx, well)
@@ -194,6 +203,12 @@ async def judge(tx: DirectTx, results: Mapping[UUID, tuple[str, Sequence[Result]
 async def release(tx: Tx | DirectTx, endpoint_ids: Sequence[UUID]) -> int:
     """Make the digests of endpoints that came back due now; how many. Lock the endpoints before."""
     return await tx.execute(_RELEASE, {"ids": list(endpoint_ids)})
+
+
+async def resume(tx: Tx, endpoints: Mapping[UUID, datetime | None]) -> int:
+    """Make due what was put off for endpoints since they began to fail; how many. Lock the endpoints before."""
+    params = {"ids": list(endpoints), "since": list(endpoints.values()), "most": RESUMED_AT_ONCE}
+    return await tx.execute(_RESUME, params)
 
 
 def _tell(changed: Sequence[tuple[UUID, EndpointState]]) -> None:

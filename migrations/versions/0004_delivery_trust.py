@@ -99,6 +99,7 @@ def upgrade() -> None:
         sa.Column("endpoint_id", sa.Uuid(), nullable=False),
         sa.Column("calendar_id", sa.Uuid(), nullable=False),
         sa.Column("from_seq", sa.BigInteger(), nullable=False),
+        sa.Column("to_seq", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["endpoint_id"], ["webhook_endpoints.id"], name="fk_delivery_gaps_endpoint_id", ondelete="CASCADE"
         ),

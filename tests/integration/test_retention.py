@@ -148,8 +148,8 @@ async def test_secrets_replays_and_gaps_that_are_over(rt: Runtime, project: Proj
             {"id": calendar, "project": project.id, "app": app},
         )
         await tx.execute(
-            "INSERT INTO delivery_gaps (endpoint_id, calendar_id, from_seq)"
-            " VALUES (:one, :calendar, 1), (:two, :calendar, 2), (:one, gen_random_uuid(), 3)",
+            "INSERT INTO delivery_gaps (endpoint_id, calendar_id, from_seq, to_seq)"
+            " VALUES (:one, :calendar, 1, 1), (:two, :calendar, 2, 2), (:one, gen_random_uuid(), 3, 3)",
             {"one": endpoint.id, "two": deleted.id, "calendar": calendar},
         )
     await _purge(rt)
