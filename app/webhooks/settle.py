@@ -103,7 +103,7 @@ SELECT d.id FROM deliveries d
 
 _NEXT_IN_LANE = """
 UPDATE deliveries d SET next_attempt_at = app_now(), fence = d.fence + 1
- WHERE d.next_attempt_at > app_now() AND d.id IN (
+ WHERE NOT (d.is_claimed AND d.next_attempt_at > app_now()) AND d.id IN (
     SELECT (SELECT n.id FROM deliveries n
              WHERE n.endpoint_id = h.endpoint_id AND n.lane = h.lane AND n.state = 'pending'
              ORDER BY n.seq LIMIT 1)
