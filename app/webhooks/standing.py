@@ -205,7 +205,7 @@ async def release(tx: Tx | DirectTx, endpoint_ids: Sequence[UUID]) -> int:
     return await tx.execute(_RELEASE, {"ids": list(endpoint_ids)})
 
 
-async def resume(tx: Tx, endpoints: Mapping[UUID, datetime | None]) -> int:
+async def resume(tx: Tx | DirectTx, endpoints: Mapping[UUID, datetime | None]) -> int:
     """Make due what was put off for endpoints since they began to fail; how many. Lock the endpoints before."""
     params = {"ids": list(endpoints), "since": list(endpoints.values()), "most": RESUMED_AT_ONCE}
     return await tx.execute(_RESUME, params)
