@@ -144,13 +144,12 @@ async def claim(
         taken = await _in_pace(tx, choice.take)
         params = {"ids": [d.id for d in taken], "fences": [d.fence for d in taken], "lease": lease_seconds}
         rows = await tx.rows(_CLAIM, params) if taken else []
-        if choice.put_off:
-            await tx.execute(_PUT_OFF, _waits(choice.put_off))
+        put_off = await tx.execute(_PUT_OFF, _waits(choice.put_off)) if choice.put_off else 0
     first = {d.id for d in taken if d.is_first}
     place = {d.id: i for i, d in enumerate(taken)}
     claims = [_claim(row, is_first=row.id in first, seen_at=seen_at, lease=lease_seconds) for row in rows]
     claims.sort(key=lambda claim: place[claim.delivery_id])
-    return Claimed(claims, choice.merge, is_more=len(claims) == batch or bool(choice.put_off))
+    return Claimed(claims, choice.merge, is_more=len(claims) == batch or put_off > 0)
 
 
 async def _in_pace(tx: DirectTx, chosen: Sequence[Due]) -> list[Due]:
