@@ -9,12 +9,13 @@ from uuid import UUID
 
 import orjson
 
+from app.crypto import Place, new_webhook_secret
 from app.ids import MESSAGE, new_id, public
 from app.runtime import Runtime
 from app.webhooks.delivery import deliver_due
 from app.webhooks.payloads import EVENTS_UPDATE, STATE_CHANGE
 from tests.harness import new_project
-from tests.integration.delivering import new_endpoint, put, rows, send, tell
+from tests.integration.delivering import rows, send, tell
 
 ENDS = {
     "good": {"succeeded"},
@@ -39,6 +40,16 @@ STANDING = {"gone": {"disabled"}, "hopeless": _FINE, "failing": {"enabled"}, "ow
 """How an endpoint stands in the end, where it is not as it was."""
 
 
+_MAKE = """
+INSERT INTO webhook_endpoints (
+    id, project_id, url, triggers, secret_sealed, is_ordered, retry_seconds, state, failure_count, failing_since
+) VALUES (
+    :id, :project, :url, :triggers, :secret, :ordered, :schedule, :state, :failures,
+    CASE WHEN :failures > 0 THEN app_now() - interval '25 hours' END
+)
+"""
+
+
 class Hooks:
     """The receiver of all endpoints of all stories: the path's last part says which kind answers."""
 
@@ -50,7 +61,11 @@ class Hooks:
         self.delay = 0.0
         """Seconds that the next answer takes."""
         self.then: Callable[[], None] | None = None
-        """Called once, half way to the next answer."""
+        """Called once, when the next request has come."""
+        self.gate: asyncio.Event | None = None
+        """Requests that come while there is one are answered once it is set."""
+        self.held: set[tuple[str, str]] = set()
+        """Path and `webhook-id` of those that have waited for a gate."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One request, by ASGI; of one that breaks off nothing is remembered."""
@@ -61,13 +76,16 @@ class Hooks:
                 break
         else:
             return
-        status = self._answer(scope["path"], dict(scope["headers"])[b"webhook-id"].decode(), orjson.loads(body)["data"])
+        message_id = dict(scope["headers"])[b"webhook-id"].decode()
+        status = self._answer(scope["path"], message_id, orjson.loads(body)["data"])
+        if self.gate is not None:
+            self.held.add((scope["path"], message_id))
+            await self.gate.wait()
         delay, then = self.delay, self.then
         self.delay, self.then = 0.0, None
-        await asyncio.sleep(delay / 2)
         if then:
             then()
-        await asyncio.sleep(delay / 2)
+        await asyncio.sleep(delay)
         await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
@@ -108,8 +126,11 @@ class Picture:
     """All that is recorded, at one moment."""
 
     rows: dict[UUID, Row]
-    standings: dict[str, tuple[Any, ...]]
-    """By kind: state first."""
+    states: dict[str, tuple[Any, ...]]
+    """Of the endpoints by kind: state, why it is disabled, and from where it lacks changes.
+
+    Not its count of failures: an answer that was given may count, whoever records the attempt.
+    """
 
     @property
     def has_ended(self) -> bool:
@@ -131,28 +152,43 @@ class Story:
         """Make the endpoints, and publish what they are to be told."""
         project = await new_project(self._rt, self._path)
         self._project_id, calendar_id = project.id, new_id()
-        for kind in ENDS:
-            trigger = EVENTS_UPDATE if kind in OF_CALENDAR else STATE_CHANGE
-            made = await new_endpoint(self._rt, project, f"{self._url}{self._path}/{kind}", triggers=[trigger])
-            if kind in {"failing", "owed"}:
-                await put(self._rt, made, "failing", failures=6)
-        await self._set("is_ordered = true", "ordered")
-        await self._set("retry_seconds = '{}'", "hopeless")
-        await self._set("triggers = '{}'", "ordered", "failing", "hopeless")
-        await self._set("paused_until = app_now() + interval '1 hour'", "owed")
+        await self._make("owed")
+        await self._pause("owed", is_paused=True)
         await tell(self._rt, project, calendar_id, 1)
         assert await deliver_due(self._rt) == 0  # it is merged, and has to wait
-        await self._set("paused_until = NULL", "owed")
-        await self._set("triggers = ARRAY['calendar.events_update']", "ordered", "failing", "hopeless")
+        await self._make(*(ENDS.keys() - {"owed"}))
+        await self._pause("owed", is_paused=False)
         for seq in range(2, LAST_SEQ + 2):
             await tell(self._rt, project, calendar_id, seq)
         await send(self._rt, project)
 
-    async def _set(self, assignment: str, *kinds: str) -> None:
+    async def _make(self, *kinds: str) -> None:
+        made = []
+        for kind in kinds:
+            key, is_failing = new_id(), kind in {"failing", "owed"}
+            made.append(
+                {
+                    "id": key,
+                    "project": self._project_id,
+                    "url": f"{self._url}{self._path}/{kind}",
+                    "triggers": [EVENTS_UPDATE if kind in OF_CALENDAR else STATE_CHANGE],
+                    "secret": self._rt.cipher.seal(new_webhook_secret(), Place("webhook_endpoints", "secret", key)),
+                    "ordered": kind == "ordered",
+                    "schedule": [] if kind == "hopeless" else None,
+                    "state": "failing" if is_failing else "enabled",
+                    "failures": 6 if is_failing else 0,
+                }
+            )
+        async with self._rt.db.transaction() as tx:
+            await tx.execute(_MAKE, made)
+
+    async def _pause(self, kind: str, *, is_paused: bool) -> None:
         async with self._rt.db.transaction() as tx:
             await tx.execute(
-                f"UPDATE webhook_endpoints SET {assignment} WHERE project_id = :project AND url = ANY (:urls)",
-                {"project": self._project_id, "urls": [f"{self._url}{self._path}/{kind}" for kind in kinds]},
+                "UPDATE webhook_endpoints"
+                " SET paused_until = CASE WHEN :is_paused THEN app_now() + interval '1 hour' END"
+                " WHERE project_id = :project AND url LIKE '%/' || :kind",
+                {"is_paused": is_paused, "project": self._project_id, "kind": kind},
             )
 
     async def look(self) -> Picture:
@@ -164,14 +200,14 @@ class Story:
             " FROM deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id WHERE d.project_id = :project",
             project=self._project_id,
         )
-        standings = await rows(
+        states = await rows(
             self._rt,
-            "SELECT e.url, e.state, e.disabled_reason, e.failure_count, e.failing_since, e.paused_until, e.pause_count,"
+            "SELECT e.url, e.state, e.disabled_reason,"
             " (SELECT min(g.from_seq) FROM delivery_gaps g WHERE g.endpoint_id = e.id) AS gap"
             " FROM webhook_endpoints e WHERE e.project_id = :project",
             project=self._project_id,
         )
-        return Picture({row["id"]: _row(row) for row in found}, {_kind(s): tuple(s.values())[1:] for s in standings})
+        return Picture({row["id"]: _row(row) for row in found}, {_kind(s): tuple(s.values())[1:] for s in states})
 
     # --- what must hold ---
 
@@ -191,6 +227,12 @@ class Story:
             assert not changed, f"changed after their end: {changed}"
         return now
 
+    def judge_overtaken(self, now: Picture, before: Picture) -> None:
+        """What is under way by another worker is left to it: only its own record may change a row."""
+        for key, row in before.rows.items():
+            if (f"{self._path}/{row.kind}", row.message) in self._hooks.held:
+                assert now.rows[key] == row, f"settled by a worker whose lease was over: {now.rows[key]}"
+
     def judge_end(self, end: Picture) -> None:
         """What holds in the end: each message has come to what its endpoint makes of it, and nobody lacks a number."""
         for row in end.rows.values():
@@ -205,7 +247,7 @@ class Story:
             lacking = set(range(1 if kind == "owed" else 2, LAST_SEQ + 2)) - known
             assert not lacking, f"{kind} lacks {lacking}: {told}"
         for kind, states in STANDING.items():
-            assert end.standings[kind][0] in states, f"{kind} is {end.standings[kind]}"
+            assert end.states[kind][0] in states, f"{kind} is {end.states[kind]}"
         self._judge_order()
 
     def _judge_order(self) -> None:

@@ -10,6 +10,7 @@ between two points nothing leaves the process.
 
 import ast
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
@@ -30,16 +31,17 @@ from tests.harness import LateTransport
 
 ROOT = Path(__file__).resolve().parents[2]
 
-OFTEN = 1
+OFTEN = int(os.environ.get("CRASH_POINTS_OFTEN", "1"))
 """How many times a place counts, where all frames of a task wait at the same awaits, those of libraries too."""
 
-Harm = Literal["death", "stall", "long stall", "cut", "reset", "cancelled"]
-HARMS: tuple[Harm, ...] = ("death", "stall", "long stall", "cut", "reset", "cancelled")
+Harm = Literal["death", "stall", "long stall", "overtaken", "cut", "reset", "cancelled"]
+HARMS: tuple[Harm, ...] = ("death", "stall", "long stall", "overtaken", "cut", "reset", "cancelled")
 """What befalls a worker at a point:
 
 death: no step of it happens any more; what it had sent arrives, its connections are closed.
 stall: it stops, and goes on after its leases have run out and another has delivered everything.
 long stall: the same, and PostgreSQL has ended its sessions meanwhile (`idle_in_transaction_session_timeout`).
+overtaken: it stops, and goes on after its leases have run out, while another's attempts at the same are under way.
 cut: all its connections break; what was waiting for an answer is told so by its driver.
 reset: the same, and this await, whatever it waits for, raises ConnectionResetError.
 cancelled: the task is cancelled.
@@ -73,7 +75,7 @@ class Worker:
         self.struck: Trail | None = None
         self.is_dead = False
         self.is_held = False
-        self._refusals = 0
+        self.is_alone = False
         self._harm = harm
         self._left = point
         self._counts = counts
@@ -167,7 +169,7 @@ class Worker:
                 self.is_dead = self.is_held = True
                 self.cut()
                 self._striking.set()
-            case "stall" | "long stall":
+            case "stall" | "long stall" | "overtaken":
                 self.is_held = True
                 self._striking.set()
             case "cut":
@@ -186,15 +188,11 @@ class Worker:
         for transport in self._transports:
             transport.abort()
 
-    def lose_network(self) -> None:
-        """Break all its connections, and let it have none of the next three."""
+    def lose_network(self, seconds: float) -> None:
+        """Break all its connections, and let it have no other for a while."""
         self.cut()
-        self._refusals = 3
-
-    def refuses(self) -> bool:
-        """Whether it may not have a connection now."""
-        self._refusals -= 1
-        return self.is_dead or self._refusals >= 0
+        self.is_alone = True
+        asyncio.get_running_loop().call_later(seconds, setattr, self, "is_alone", False)
 
     async def bury(self) -> None:
         """Let what is left of a dead worker unwind. It reaches nobody: it has no connection, and gets no other."""
@@ -259,7 +257,7 @@ def watching() -> Iterator[None]:
 
     def noted(sock: socket, *args: Any, **options: Any) -> Any:
         owner = _owner.get()
-        if owner is not None and owner.refuses():
+        if owner is not None and (owner.is_dead or owner.is_alone):
             sock.close()
             raise ConnectionAbortedError
         transport = make_transport(sock, *args, **options)

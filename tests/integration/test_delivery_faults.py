@@ -27,6 +27,7 @@ from tests.integration.delivering import (
     eventually,
     looping,
     new_endpoint,
+    put,
     receiving,
     send,
 )
@@ -132,6 +133,23 @@ async def test_a_lost_connection_while_recording_costs_nothing(
     await other.close()
     assert ([d["state"] for d in await deliveries(rt)], len(await attempts(rt))) == (["succeeded"], 1)
     assert len(receiver.requests) == 1
+
+
+async def test_what_another_has_locked_is_not_asked_for_again_at_once(
+    rt: Runtime, project: Project, receiver: Receiver
+) -> None:
+    made = await new_endpoint(rt, project, receiver.url)
+    await send(rt, project)
+    await put(rt, made, "enabled")  # its breaker is half open: one at a time
+    await send(rt, project)
+    stalled = await asyncpg.connect(rt.settings.database_url)
+    async with stalled.transaction():
+        await stalled.execute("SELECT id FROM deliveries FOR UPDATE")
+        async with Courier(rt) as courier:
+            assert not await courier.claim()
+    await stalled.close()
+    rt.clock.advance(timedelta(seconds=30))
+    assert await deliver_due(rt) == 2
 
 
 async def test_two_workers_deliver_each_message_once(rt: Runtime, project: Project, receiver: Receiver) -> None:

@@ -76,9 +76,9 @@ class Told:
     """By event: the last value of each field that a message gave."""
     last: int = 0
     entries: list[tuple[Json, Json]] = field(default_factory=list)
-    """Each entry with the message it came in."""
+    """Each entry with the message it came in: where there are several, the one that is no digest."""
     holes: set[int] = field(default_factory=set)
-    """Numbers that a truncated message left out: to be read in the feed."""
+    """Numbers that truncated messages left out: to be read in the feed."""
 
 
 class Inconsistent(AssertionError):
@@ -86,7 +86,10 @@ class Inconsistent(AssertionError):
 
 
 def unique(received: Iterable[Received]) -> list[Received]:
-    """Each message once, by its id; the same id always brings the same body, and is acknowledged in the end."""
+    """Each acknowledged message once, by its id; the same id always brings the same body.
+
+    What was never acknowledged has to be told by a digest that was.
+    """
     found: dict[str, Received] = {}
     acknowledged: set[str] = set()
     for one in received:
@@ -97,38 +100,74 @@ def unique(received: Iterable[Received]) -> list[Received]:
             raise Inconsistent(f"one id, two messages: {one.message_id}")
         if one.status < 300:
             acknowledged.add(one.message_id)
-    if missing := found.keys() - acknowledged:
-        raise Inconsistent(f"given up before they were acknowledged: {sorted(missing)}")
-    return list(found.values())
+    known = [one for key, one in found.items() if key in acknowledged]
+    digests = [one.body for one in known if is_digest(one.body)]
+    for key in found.keys() - acknowledged:
+        if not any(_covers(digest, found[key].body) for digest in digests):
+            raise Inconsistent(f"given up before it was acknowledged: {key}")
+    return known
+
+
+def is_digest(body: Json) -> bool:
+    """Whether a message stands for others."""
+    return body["trigger"] == "calendar.events_update" and body["data"]["digest_of_count"] is not None
+
+
+def _covers(digest: Json, body: Json) -> bool:
+    """Whether all that a message told is told by this digest; one without changes tells how the calendar stands."""
+    if body["trigger"] != digest["trigger"] or body["calendar_id"] != digest["calendar_id"]:
+        return False
+    data, mine = body["data"], digest["data"]
+    if data["from_seq"] is None:
+        return bool(body["timestamp"] <= digest["timestamp"])
+    return mine["from_seq"] is not None and bool(
+        mine["from_seq"] <= data["from_seq"] and data["to_seq"] <= mine["to_seq"]
+    )
 
 
 def replay(messages: Iterable[Received], calendar_id: str) -> Told:
-    """Go through a calendar's messages in order of their numbers, which must join without a gap."""
+    """Go through a calendar's messages in order of their numbers: they leave no gap, and only digests overlap."""
     bodies = [m.body for m in messages if m.body["calendar_id"] == calendar_id]
-    told = Told()
+    told, last_of_others = Told(), 0
+    entries: dict[int, tuple[Json, Json]] = {}
     for body in sorted(
         (b for b in bodies if b["trigger"] == "calendar.events_update" and b["data"]["from_seq"] is not None),
         key=lambda b: int(b["data"]["from_seq"]),
     ):
-        _take(told, body)
+        data = body["data"]
+        if data["from_seq"] > told.last + 1:
+            raise Inconsistent(f"after number {told.last} comes {data['from_seq']}")
+        if not is_digest(body):
+            if data["from_seq"] <= last_of_others:
+                raise Inconsistent(
+                    f"{data['from_seq']} comes again, up to {last_of_others} was told, and not by digests"
+                )
+            last_of_others = data["to_seq"]
+        _collect(entries, body)
+        told.last = max(told.last, data["to_seq"])
+    for number in range(1, told.last + 1):
+        if number not in entries:
+            told.holes.add(number)
+            continue
+        told.entries.append(entries[number])
+        _apply(told, entries[number][0])
     return told
 
 
-def _take(told: Told, body: Json) -> None:
+def _collect(entries: dict[int, tuple[Json, Json]], body: Json) -> None:
     data = body["data"]
-    if data["from_seq"] != told.last + 1:
-        raise Inconsistent(f"after number {told.last} comes {data['from_seq']}")
     numbers = [entry["change_seq"] for entry in data["events"]]
     missing = set(range(data["from_seq"], data["to_seq"] + 1)) - set(numbers)
     if len(set(numbers)) != len(numbers) or set(numbers) - set(range(data["from_seq"], data["to_seq"] + 1)):
         raise Inconsistent(f"numbers {numbers} in a message from {data['from_seq']} to {data['to_seq']}")
     if bool(missing) is not data["truncated"]:
         raise Inconsistent(f"truncated is {data['truncated']}, missing are {sorted(missing)}")
-    told.holes |= missing
-    for entry in sorted(data["events"], key=lambda e: int(e["change_seq"])):
-        told.entries.append((entry, body))
-        _apply(told, entry)
-    told.last = data["to_seq"]
+    for entry in data["events"]:
+        known = entries.get(entry["change_seq"])
+        if known is not None and known[0] != entry:
+            raise Inconsistent(f"number {entry['change_seq']} is {known[0]} and {entry}")
+        if known is None or not is_digest(body):
+            entries[entry["change_seq"]] = (entry, body)
 
 
 def _apply(told: Told, entry: Json) -> None:

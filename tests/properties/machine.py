@@ -315,6 +315,16 @@ class Convergence(RuleBasedStateMachine):
         await self.at.at_once(read, self.at.let_work(0))
         self.judge.read(reader)
 
+    async def _outage(self, number: int) -> None:
+        """Long enough for the endpoint to be `failing`, and for what changes then to be merged."""
+        await self.at.refuse(503, times=8)
+        for round_ in range(5):
+            if round_ in {0, 4}:
+                for calendar in range(len(self.at.watches)):
+                    self._again("change", calendar, number + round_)
+            await self.at.quiesce()
+            await self.at.pass_time(timedelta(hours=9))
+
     async def _settle(self) -> None:
         await self.at.quiesce()
         judged = await self.judge.settled()
@@ -356,12 +366,14 @@ class Convergence(RuleBasedStateMachine):
         else:
             self.play("expire", self.at.expire(self.watch(number)))
 
-    @rule(kind=st.sampled_from(["refuse", "ask", "ask for all", "redis"]), number=NUMBERS)
+    @rule(kind=st.sampled_from(["refuse", "outage", "ask", "ask for all", "redis"]), number=NUMBERS)
     def outside(self, kind: str, number: int) -> None:
-        """The customer's receiver is out of order for a while; the customer asks for a sync; Redis is wiped."""
+        """The receiver is out of order for a while, or for days; the customer asks for a sync; Redis is wiped."""
         if kind == "refuse":
             status = (500, 503, 429, 404)[number % 4]
             self.play(f"the receiver answers {status}", self.at.refuse(status, times=1 + number % 3))
+        elif kind == "outage":
+            self.play("the receiver is away for days", self._outage(number))
         elif kind == "redis":
             self.play("redis is wiped", self.at.wipe_redis())
         else:

@@ -96,6 +96,7 @@ class Stage:
         self.workers: list[Worker] = []
         self._made = 0
         self._refusals = 0
+        self._bearable = len(Settings.model_fields["delivery_retry_seconds"].default)
         self._passed = timedelta()
         self._begun: dict[tuple[str, UUID], Run] = {}
         self._stack = AsyncExitStack()
@@ -366,7 +367,9 @@ class Stage:
         self.sandbox.world.expire_sync_tokens(watch.connected.remote_id)
 
     async def refuse(self, status: int, *, times: int) -> None:
-        """The receiver answers so, some times."""
+        """The receiver answers so, some times; in all fewer than a message is tried, so that none is given up."""
+        times = min(times, self._bearable)
+        self._bearable -= times
         self.sink.hook().statuses = [*([status] * times), 204]
 
     async def ask(self, watch: Watch, *, is_full: bool) -> None:
