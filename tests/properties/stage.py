@@ -434,14 +434,12 @@ class Stage:
 
     async def hold_row(self, watch: Watch, read: Callable[[], Coroutine[Any, Any, None]], *, is_late: bool) -> None:
         """Stop an apply at its first lock or (late) at its last, while the others' runs commit and somebody reads."""
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-        first, last = "SELECT 1 FROM calendars WHERE id", "SELECT 1 FROM sync_state WHERE calendar_id"
+        mine = "pg_stat_activity WHERE datname = current_database()"
+        waiting = f"SELECT count(*) FROM {mine} AND wait_event_type = 'Lock'"
+        locked = "sync_state WHERE calendar_id" if is_late else "calendars WHERE id"
         run, gate = await self._begin_run(watch)
         async with self.rt.db.transaction() as tx:
-            statement = f"{last if is_late else first} = :id FOR NO KEY UPDATE"
-            await tx.row(statement, {"id": watch.connected.key})
+            await tx.row(f"SELECT 1 FROM {locked} = :id FOR NO KEY UPDATE", {"id": watch.connected.key})
             gate.release()
             while not run.done() and not await tx.scalar(waiting):
                 await tx.row("SELECT pg_stat_clear_snapshot()")
