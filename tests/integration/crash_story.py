@@ -173,7 +173,7 @@ class Story:
                     "url": f"{self._url}{self._path}/{kind}",
                     "triggers": [EVENTS_UPDATE if kind in OF_CALENDAR else STATE_CHANGE],
                     "secret": self._rt.cipher.seal(new_webhook_secret(), Place("webhook_endpoints", "secret", key)),
-                    "ordered": kind == "ordered",
+                    "ordered": kind in {"ordered", "owed"},
                     "schedule": [] if kind == "hopeless" else None,
                     "state": "failing" if is_failing else "enabled",
                     "failures": 6 if is_failing else 0,
