@@ -21,7 +21,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --system-certs --universal --generate-h
 	$(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint format bench herd storm storm-delivery properties mutants \
+.PHONY: help setup demo run test lint format bench herd storm storm-delivery crash-points properties mutants \
 	conformance wheels requirements clean
 
 help: ## show this list
@@ -62,6 +62,9 @@ herd: setup ## 100,000 calendars after an outage, on a virtual clock: quotas, wa
 
 storm: setup ## break everything at once for two minutes, then compare (SEED=7 again, SECONDS=60 shorter)
 	$(BIN)/python -m storm $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
+
+crash-points: setup ## a failure at every await of a delivery, of seven kinds (OFTEN=3: each place up to three times)
+	CRASH_POINTS_OFTEN=$(or $(OFTEN),1) $(BIN)/pytest -n $(WORKERS) tests/integration/test_crash_points.py
 
 storm-delivery: setup ## deliver 20,000 messages while workers die, then compare receipts (SEED=7 again, MESSAGES=2000 shorter)
 	$(BIN)/python -m storm --delivery $(if $(SEED),--seed $(SEED)) $(if $(MESSAGES),--messages $(MESSAGES))
