@@ -269,7 +269,7 @@ class Provider(Protocol):
         ...
 
     async def renew_channel(self, access: Access, resource_id: str, *, lives_for: float) -> Channel | None:
-        """Give a channel so many seconds more; None where it is gone. Only where `renews_in_place`."""
+        """Give a channel so many seconds more; None where it has to be replaced: gone, or not `renews_in_place`."""
         ...
 
     async def close_channel(self, access: Access, channel_id: str, resource_id: str) -> None:

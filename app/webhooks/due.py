@@ -2,7 +2,7 @@
 
 Looking takes no lock. The choice is made here, in memory and without a side effect; `claims` carries it out, and finds
 by the fence what another worker was faster with. What cannot be sent now is put off to the moment from which it can
-(a pause ends, a slot comes free, the head of its lane is tried again), so that it is looked at once and not each time.
+(a pause ends, a slot comes free, the head of its lane is tried again), so that most looks do not meet it.
 """
 
 from collections import Counter

@@ -1,7 +1,6 @@
 """Delivery against a real database and a real receiver: what is published arrives, and how often it is tried."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
 
@@ -23,16 +22,9 @@ from tests.integration.delivering import (
     claim_all,
     deliveries,
     new_endpoint,
-    receiving,
     rows,
     send,
 )
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as made:
-        yield made
 
 
 async def test_a_message_arrives_once_signed_and_is_recorded(rt: Runtime, project: Project, receiver: Receiver) -> None:

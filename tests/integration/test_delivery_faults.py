@@ -1,7 +1,6 @@
 """Delivery under crashes, lost connections, several workers and slow receivers."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
 from time import monotonic
@@ -28,15 +27,8 @@ from tests.integration.delivering import (
     looping,
     new_endpoint,
     put,
-    receiving,
     send,
 )
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as made:
-        yield made
 
 
 async def test_a_worker_dead_between_claim_and_record_loses_nothing(

@@ -1,9 +1,6 @@
 """What must not keep an endpoint, or its neighbours, from what they are owed."""
 
-from collections.abc import AsyncIterator
 from typing import Any
-
-import pytest
 
 from app.ids import ENDPOINT, new_id, public
 from app.runtime import Runtime
@@ -21,18 +18,11 @@ from tests.integration.delivering import (
     looping,
     new_endpoint,
     put,
-    receiving,
     rows,
     send,
     tell,
     told,
 )
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as made:
-        yield made
 
 
 async def set_endpoint(rt: Runtime, endpoint: Endpoint, what: str) -> None:

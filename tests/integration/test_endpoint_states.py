@@ -1,7 +1,6 @@
 """Endpoints that fail: paused, probed, failing, disabled, and told everything once they are back."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -22,18 +21,11 @@ from tests.integration.delivering import (
     later,
     new_endpoint,
     put,
-    receiving,
     rows,
     send,
     tell,
     told,
 )
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as made:
-        yield made
 
 
 async def standing(rt: Runtime, endpoint: Endpoint) -> dict[str, Any]:

@@ -2,10 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from uuid import UUID
-
-import pytest
 
 from app.ids import CALENDAR, new_id, public
 from app.runtime import Runtime
@@ -18,16 +16,9 @@ from tests.integration.delivering import (
     deliveries,
     later,
     new_endpoint,
-    receiving,
     send,
     tell,
 )
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as made:
-        yield made
 
 
 class TestOrder:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import httpx
@@ -24,7 +23,6 @@ from tests.integration.delivering import (
     eventually,
     looping,
     new_endpoint,
-    receiving,
     rows,
     send,
 )
@@ -33,12 +31,6 @@ from workers import sweeps
 
 FAST = {"replay_per_second": 1e9}
 """All of a batch at once."""
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as made:
-        yield made
 
 
 @pytest.fixture

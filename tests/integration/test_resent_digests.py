@@ -1,7 +1,5 @@
 """Sending again to endpoints that fail: what becomes of digests."""
 
-from collections.abc import AsyncIterator
-
 import httpx
 import pytest
 
@@ -9,14 +7,8 @@ from app.ids import new_id
 from app.runtime import Runtime
 from app.webhooks.delivery import deliver_due
 from tests.harness import Project
-from tests.integration.delivering import Receiver, bodies, deliveries, later, new_endpoint, put, receiving, tell, told
+from tests.integration.delivering import Receiver, bodies, deliveries, later, new_endpoint, put, tell, told
 from tests.integration.resending import drain, replay, retry
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as made:
-        yield made
 
 
 @pytest.fixture

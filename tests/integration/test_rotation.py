@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,15 +17,9 @@ from app.runtime import Runtime
 from app.sync.cleanup import purge
 from app.webhooks.delivery import deliver_due
 from tests.harness import Project
-from tests.integration.delivering import Endpoint, Receiver, attempts, receiving, rows, send
+from tests.integration.delivering import Endpoint, Receiver, attempts, rows, send
 
 OLD_MOST = 10
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as made:
-        yield made
 
 
 class Owner:

@@ -1,6 +1,5 @@
 """Sealed secrets in the wrong row: nothing goes out unsigned, or signed with another's."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -10,7 +9,7 @@ from app.runtime import Runtime
 from app.webhooks.delivery import deliver_due
 from app.webhooks.secrets import rotate, seal_headers
 from tests.harness import Project
-from tests.integration.delivering import Endpoint, Receiver, attempts, deliveries, new_endpoint, receiving, rows, send
+from tests.integration.delivering import Endpoint, Receiver, attempts, deliveries, new_endpoint, rows, send
 
 SWAPS = {
     "the secrets of two endpoints": """
@@ -34,12 +33,6 @@ SWAPS = {
     "a byte of each secret": "UPDATE webhook_endpoints SET secret_sealed = set_byte(secret_sealed, 20, 0) || '\\x00'",
     "no ciphertext at all": "UPDATE webhook_endpoints SET secret_sealed = ''",
 }
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as made:
-        yield made
 
 
 @pytest.fixture

@@ -194,8 +194,8 @@ class GoogleCalendar:
             return
 
     async def renew_channel(self, access: Access, resource_id: str, *, lives_for: float) -> Channel | None:
-        """Google has no way to: a channel is replaced by another one."""
-        raise NotImplementedError("channels of Google are replaced, not renewed")
+        """None: Google has no way to, its channels are replaced."""
+        return None
 
     def parse_notifications(self, headers: Mapping[str, str], body: bytes) -> Sequence[Notification]:
         """An inbound push (guide "Push notifications"): all of it stands in the headers."""
