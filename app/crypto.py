@@ -12,6 +12,7 @@ import os
 import secrets
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -36,8 +37,7 @@ class SealBroken(PunctualError):
     code, title = "seal_broken", "A stored secret could not be opened"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a sealed value lives: bound into it."""
 
     table: str

@@ -81,8 +81,12 @@ class Row(Protocol):
         """A column's value."""
         ...
 
-    def __getitem__(self, index: int, /) -> Any:
+    def __getitem__(self, index: int | slice, /) -> Any:
         """A column's value, by its place."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]:
+        """The values, in the order of the columns."""
         ...
 
 
@@ -260,6 +264,16 @@ class Database:
                 yield tx
         for callback in tx.callbacks:
             callback()
+
+    async def write(self, statement: str, params: Params) -> Sequence[Row]:
+        """One statement as a transaction of its own, straight on the driver: it saves the round trips of two others."""
+        async with self._counted(), self._readers.acquire(timeout=_POOL_SECONDS) as connection:
+            tx = DirectTx(connection, self._watchers)
+            if not self.clock.offset:
+                return await tx.rows(statement, params)
+            async with connection.transaction():
+                await connection.execute(_SET_CLOCK, str(self.clock.offset.total_seconds()))
+                return await tx.rows(statement, params)
 
     @contextmanager
     def watched(self, watcher: Watcher) -> Iterator[None]:

@@ -3,10 +3,8 @@
 import asyncio
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import partial
 from time import perf_counter
 from typing import NamedTuple
 
@@ -31,8 +29,7 @@ BODY_SECONDS = 2.0
 """The status decides; so long an answer's body is waited for, for the log."""
 
 
-@dataclass(frozen=True, slots=True)
-class EgressAnswer:
+class EgressAnswer(NamedTuple):
     """How one exchange ended: a status, or the code of what went wrong before there was one."""
 
     status: int | None
@@ -170,13 +167,15 @@ class Egress:
         *,
         may_repeat: bool,
     ) -> aiohttp.ClientResponse:
-        request = partial(self._open_session().request, method, url, data=body, headers=headers, allow_redirects=False)
+        session = self._open_session()
+        data = None if body is None else aiohttp.BytesPayload(body)
         try:
-            return await request()
+            return await session.request(method, url, data=data, headers=headers, allow_redirects=False)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
             if not may_repeat or exchange.dialled is not None or isinstance(exc, aiohttp.ClientConnectorError):
                 raise
-            return await request()
+            data = None if body is None else aiohttp.BytesPayload(body)
+            return await session.request(method, url, data=data, headers=headers, allow_redirects=False)
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

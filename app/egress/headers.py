@@ -93,8 +93,10 @@ def header_problem(name: str, value: str) -> tuple[str, str] | None:
     return None
 
 
-def with_customers(ours: Mapping[str, str], customers: Mapping[str, str]) -> dict[str, str]:
+def with_customers(ours: Mapping[str, str], customers: Mapping[str, str]) -> Mapping[str, str]:
     """The headers of a request: ours, and those of the customer that may be sent and do not repeat one of ours."""
+    if not customers:
+        return ours
     taken = {_as_read(name) for name in ours}
     return {
         **{

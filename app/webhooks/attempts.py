@@ -5,7 +5,6 @@ redirects are none, 410 ends it. Nothing is sent that could not be recorded whil
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from random import SystemRandom
 from time import monotonic, time
 
@@ -17,9 +16,9 @@ from app.runtime import Runtime
 from app.telemetry import PROXY_FAILURES, log
 from app.webhooks.claims import Claim
 from app.webhooks.payloads import EVENTS_UPDATE, TEST
-from app.webhooks.secrets import open_headers, open_keys, without_values
+from app.webhooks.secrets import open_headers, open_signers, without_values
 from app.webhooks.settle import Outcome, State
-from app.webhooks.signing import signed_headers
+from app.webhooks.signing import Signer, signed_headers
 from app.webhooks.standing import PAUSE_MAX_SECONDS, RETRY_AFTER_MAX_SECONDS
 
 JITTER = 0.1
@@ -42,7 +41,7 @@ async def attempt(rt: Runtime, claim: Claim) -> Outcome:
         error = f"endpoint_{claim.endpoint_state}"
         return Outcome(claim, "failed", wait_seconds=0.0, started=started, error=error)
     try:
-        keys = open_keys(rt.cipher, claim.secrets)
+        signers = open_signers(rt.cipher, claim.secrets)
         customers = open_headers(rt.cipher, claim.endpoint_id, claim.headers_sealed)
     except SealBroken:
         log.error("delivery.secret_unreadable", endpoint_id=str(claim.endpoint_id))
@@ -50,7 +49,7 @@ async def attempt(rt: Runtime, claim: Claim) -> Outcome:
         return decide(claim, answer, waits=_waits(rt, claim), started=started, is_charged=False)
     answer = await rt.egress.post(
         claim.url,
-        headers=_headers(claim, keys),
+        headers=_headers(claim, signers),
         customer_headers=customers,
         body=claim.payload,
         timeout_seconds=timeout,
@@ -58,12 +57,13 @@ async def attempt(rt: Runtime, claim: Claim) -> Outcome:
     if answer.is_ours:
         log.warning("delivery.proxy_failed", error=answer.error)
         PROXY_FAILURES.inc()
-        return replace(given_back(claim), wait_seconds=PROXY_SECONDS * (1 + _random.random()))
-    answer = replace(answer, body=without_values(answer.body, customers))
+        return given_back(claim)._replace(wait_seconds=PROXY_SECONDS * (1 + _random.random()))
+    if customers:
+        answer = answer._replace(body=without_values(answer.body, customers))
     return decide(claim, answer, waits=_waits(rt, claim), started=started)
 
 
-def _waits(rt: Runtime, claim: Claim) -> tuple[float, ...]:
+def _waits(rt: Runtime, claim: Claim) -> Sequence[float]:
     return rt.settings.delivery_retry_seconds if claim.retry_seconds is None else claim.retry_seconds
 
 
@@ -79,7 +79,7 @@ def given_back(claim: Claim) -> Outcome:
 
 
 def decide(
-    claim: Claim, answer: EgressAnswer, *, waits: tuple[float, ...], started: float, is_charged: bool = True
+    claim: Claim, answer: EgressAnswer, *, waits: Sequence[float], started: float, is_charged: bool = True
 ) -> Outcome:
     """What an answer means: success, another attempt after one of `waits` (seconds), or the end.
 
@@ -125,10 +125,10 @@ def _failure(answer: EgressAnswer) -> str | None:
     return "redirect" if 300 <= status < 400 else "refused"
 
 
-def _headers(claim: Claim, keys: Sequence[str]) -> dict[str, str]:
+def _headers(claim: Claim, signers: Sequence[Signer]) -> dict[str, str]:
     message_id = public(MESSAGE, claim.message_id)
     return {
         "content-type": "application/json",
         "user-agent": USER_AGENT,
-        **signed_headers(keys, message_id=message_id, timestamp=int(time()), body=claim.payload),
+        **signed_headers(signers, message_id=message_id, timestamp=int(time()), body=claim.payload),
     }

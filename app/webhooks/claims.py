@@ -7,9 +7,10 @@ Of what was chosen (`due`), another worker may have been faster with some: that 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
+from typing import NamedTuple
 from uuid import UUID
 
 from app.db import Database, DirectTx, Row
@@ -17,9 +18,11 @@ from app.webhooks.due import SCAN, Due, choose, look
 from app.webhooks.secrets import OLD_SECRETS, SealedSecret, sealed_secrets
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One delivery that is ours until `lease_ends` (on the monotonic clock), and all that sending it takes."""
+class Claim(NamedTuple):
+    """One delivery that is ours until `lease_ends` (on the monotonic clock), and all that sending it takes.
+
+    Up to `is_well` the columns of `_CLAIM`, in their order.
+    """
 
     delivery_id: UUID
     project_id: UUID
@@ -40,31 +43,38 @@ class Claim:
     endpoint_id: UUID
     endpoint_state: str
     url: str
-    secrets: tuple[SealedSecret, ...]
-    """What signs it, the endpoint's current one first."""
     headers_sealed: bytes | None
     """The customer's own headers."""
-    retry_seconds: tuple[float, ...] | None
+    retry_seconds: Sequence[float] | None
     """The endpoint's own schedule."""
     is_well: bool
     """Its last attempt succeeded, as far as is known."""
+    secrets: tuple[SealedSecret, ...]
+    """What signs it, the endpoint's current one first."""
     lease_ends: float
     seen_at: float
     """When the endpoint's state, URL, secrets and headers were read, on the monotonic clock."""
 
 
+PUT_OFF_MANY = SCAN // 4
+"""So many put off at once are the beginning of a long queue."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What one look brought: claims, the endpoints and calendars to be merged, whether to look again at once."""
+    """What one look brought: claims, and whether to look again at once."""
 
     claims: list[Claim]
     merge: set[tuple[UUID, UUID]]
+    """Endpoints and calendars to be merged."""
+    put_off: set[UUID]
+    """Endpoints of which something was put off, and more may be due: a look without them sees what is behind it."""
     is_more: bool
 
 
 _CLAIM = f"""
 WITH mine AS (
-    SELECT d.id
+    SELECT d.id, d.priority = 0 AS is_first
       FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[])) AS c (id, fence)
       JOIN deliveries d ON d.id = c.id AND d.fence = c.fence
      WHERE d.next_attempt_at <= (SELECT app_now())
@@ -78,14 +88,14 @@ WITH mine AS (
         priority = 1
     FROM mine
     WHERE d.id = mine.id
-    RETURNING d.id, d.fence, d.attempt_count, d.trigger, d.created_at, d.message_id, d.endpoint_id, d.project_id,
-              d.calendar_id, d.lane, d.seq, d.is_digest
+    RETURNING d.id, d.project_id, d.fence, d.attempt_count, mine.is_first, d.trigger, d.created_at, d.message_id,
+              d.calendar_id, d.lane, d.seq, d.is_digest, d.endpoint_id
 )
-SELECT c.id, c.project_id, c.fence, c.attempt_count, c.trigger, c.created_at, c.message_id, m.payload, c.endpoint_id,
-    c.calendar_id, c.lane, c.seq, c.is_digest,
-    CASE WHEN e.deleted_at IS NULL THEN e.state ELSE 'deleted' END AS endpoint_state, e.url, e.secret_sealed,
-    e.headers_sealed, old.ids AS old_ids, old.sealed AS old_sealed,
-    e.retry_seconds, e.failure_count = 0 AND e.paused_until IS NULL AS is_well
+SELECT c.id, c.project_id, c.fence, c.attempt_count, c.is_first, c.trigger, c.created_at, c.message_id, m.payload,
+    c.calendar_id, c.lane, c.seq, c.is_digest, c.endpoint_id,
+    CASE WHEN e.deleted_at IS NULL THEN e.state ELSE 'deleted' END AS endpoint_state, e.url, e.headers_sealed,
+    e.retry_seconds, e.failure_count = 0 AND e.paused_until IS NULL AS is_well,
+    e.secret_sealed, old.ids AS old_ids, old.sealed AS old_sealed
 FROM claimed c JOIN messages m ON m.id = c.message_id JOIN webhook_endpoints e ON e.id = c.endpoint_id
 {OLD_SECRETS}
 """  # noqa: S608 - a text of ours
@@ -137,18 +147,21 @@ async def claim(
         due = await look(tx, room=room, rooms=rooms, full_projects=full_projects, probe_seconds=lease_seconds)
     choice = choose(due, batch=batch, room=room, rooms=rooms, share=share, shares=shares)
     if not choice.take and not choice.put_off:
-        return Claimed([], choice.merge, is_more=False)
-    seen_at = monotonic()
-    async with db.writing() as tx:
-        taken = await _in_pace(tx, choice.take)
-        params = {"ids": [d.id for d in taken], "fences": [d.fence for d in taken], "lease": lease_seconds}
-        rows = await tx.rows(_CLAIM, params) if taken else []
-        put_off = await tx.execute(_PUT_OFF, _waits(choice.put_off)) if choice.put_off else 0
-    first = {d.id for d in taken if d.is_first}
-    place = {d.id: i for i, d in enumerate(taken)}
-    claims = [_claim(row, is_first=row.id in first, seen_at=seen_at, lease=lease_seconds) for row in rows]
+        return Claimed([], choice.merge, set(), is_more=False)
+    seen_at, put_off = monotonic(), 0
+    if choice.put_off or any(d.interval is not None and not d.is_free for d in choice.take):
+        async with db.writing() as tx:
+            taken = await _in_pace(tx, choice.take)
+            rows = await tx.rows(_CLAIM, _wanted(taken, lease_seconds)) if taken else []
+            put_off = await tx.execute(_PUT_OFF, _waits(choice.put_off)) if choice.put_off else 0
+    else:
+        rows = await db.write(_CLAIM, _wanted(choice.take, lease_seconds))
+    place = {d.id: i for i, d in enumerate(choice.take)}
+    secrets: dict[UUID, tuple[SealedSecret, ...]] = {}
+    claims = [_claim(row, secrets, seen_at=seen_at, lease_ends=seen_at + lease_seconds) for row in rows]
     claims.sort(key=lambda claim: place[claim.delivery_id])
-    return Claimed(claims, choice.merge, is_more=len(claims) == batch or put_off > 0)
+    later = {due.endpoint_id for due, _ in choice.put_off} if put_off >= PUT_OFF_MANY else set()
+    return Claimed(claims, choice.merge, later, is_more=len(claims) == batch or put_off > 0)
 
 
 async def _in_pace(tx: DirectTx, chosen: Sequence[Due]) -> list[Due]:
@@ -184,31 +197,17 @@ def _waits(put_off: Sequence[tuple[Due, float]]) -> dict[str, list[object]]:
     }
 
 
-def _claim(row: Row, *, is_first: bool, seen_at: float, lease: float) -> Claim:
-    return Claim(
-        delivery_id=row.id,
-        project_id=row.project_id,
-        fence=row.fence,
-        attempt=row.attempt_count,
-        is_first=is_first,
-        trigger=row.trigger,
-        created_at=row.created_at,
-        message_id=row.message_id,
-        payload=row.payload,
-        calendar_id=row.calendar_id,
-        lane=row.lane,
-        seq=row.seq,
-        is_digest=row.is_digest,
-        endpoint_id=row.endpoint_id,
-        endpoint_state=row.endpoint_state,
-        url=row.url,
-        secrets=sealed_secrets(row.endpoint_id, row.secret_sealed, row.old_ids, row.old_sealed),
-        headers_sealed=row.headers_sealed,
-        retry_seconds=None if row.retry_seconds is None else tuple(row.retry_seconds),
-        is_well=row.is_well,
-        lease_ends=seen_at + lease,
-        seen_at=seen_at,
-    )
+def _wanted(taken: Sequence[Due], lease_seconds: float) -> dict[str, object]:
+    return {"ids": [d.id for d in taken], "fences": [d.fence for d in taken], "lease": lease_seconds}
+
+
+def _claim(row: Row, known: dict[UUID, tuple[SealedSecret, ...]], *, seen_at: float, lease_ends: float) -> Claim:
+    *columns, secret, old_ids, old = row
+    endpoint_id: UUID = row.endpoint_id
+    secrets = known.get(endpoint_id)
+    if secrets is None:
+        secrets = known[endpoint_id] = sealed_secrets(endpoint_id, secret, old_ids, old)
+    return Claim._make((*columns, secrets, lease_ends, seen_at))
 
 
 _STANDING = f"""
@@ -229,8 +228,7 @@ async def look_again(db: Database, claims: Sequence[Claim]) -> dict[UUID, Claim]
     async with db.reading() as tx:
         rows = await tx.rows(_STANDING, params)
     return {
-        row.id: replace(
-            by_id[row.id],
+        row.id: by_id[row.id]._replace(
             endpoint_state=row.endpoint_state,
             url=row.url,
             secrets=sealed_secrets(row.endpoint_id, row.secret_sealed, row.old_ids, row.old_sealed),

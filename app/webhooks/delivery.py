@@ -29,7 +29,7 @@ POLL_SECONDS = 0.25
 BATCH = 200
 HELD_FACTOR = 8
 """Claims held for each that may be under way: some wait for a slot, some to be recorded."""
-LEASE_MARGIN_SECONDS = 10.0
+LEASE_MARGIN_SECONDS = 5.0
 """How much longer than an attempt a claim lasts: the time to wait for a slot, and to record."""
 LOOK_PAST_SECONDS = 0.05
 MERGED_AT_ONCE = 20
@@ -64,6 +64,7 @@ class Courier:
         self._active = 0
         self._held = 0
         self._looked_past = 0.0
+        self._put_off: set[UUID] = set()
         self._claimed_at = 0.0
         self._is_crowded = False
         self._is_closing = False
@@ -103,6 +104,7 @@ class Courier:
         if batch <= 0 or self._is_crowded or self._must_wait():
             return False
         room, rooms = self._turns.first_room, self._turns.rooms()
+        rooms |= dict.fromkeys(self._put_off, 0)
         claimed = await claim(
             self._rt.db,
             batch=batch,
@@ -113,6 +115,8 @@ class Courier:
             shares=self._turns.shares(),
         )
         claims = claimed.claims
+        is_every_one = not self._put_off
+        self._put_off = claimed.put_off if is_every_one else set()
         self._held += len(claims)
         self._is_crowded = self._held >= self._most
         lanes = {each.endpoint_id: self._turns.take_in(each) for each in claims}
@@ -125,7 +129,7 @@ class Courier:
         self._start()
         part = sorted(claimed.merge)[:MERGED_AT_ONCE]
         merged = await merge(self._rt, part) if part else 0
-        return claimed.is_more or merged > 0 or (is_one_full and self._may_look_past())
+        return claimed.is_more or not is_every_one or merged > 0 or (is_one_full and self._may_look_past())
 
     def _must_wait(self) -> bool:
         """Whether a claim now would be one of many small ones; then `wake` is set as soon as it is not."""
@@ -168,12 +172,16 @@ class Courier:
 
     async def _deliver(self, turn: Turn) -> None:
         lane, claim = turn.lane, turn.claim
-        outcome: Outcome | None = given_back(claim)
+        outcome: Outcome | None = None
         try:
             outcome = await self._attempt(lane, claim)
+        except asyncio.CancelledError:
+            outcome = given_back(claim)
+            raise
         finally:
+            self._ended_turn(claim)
             if outcome is None:
-                self._let_go([claim])
+                self._let_go(1)
             else:
                 self._results.append(outcome)
                 self._recordable.set()
@@ -199,24 +207,31 @@ class Courier:
         return outcome
 
     async def _look_again(self, lane: Lane, claim: Claim) -> Claim | None:
-        asked = [claim, *lane.waiting, *lane.later]
+        asked = [claim] if lane.is_looked_at else [claim, *lane.waiting, *lane.later]
+        is_first, lane.is_looked_at = not lane.is_looked_at, True
         try:
             fresh = await look_again(self._rt.db, asked)
         except DATABASE_ERRORS:
             return claim  # nothing can be recorded then either: its lease decides
+        finally:
+            lane.is_looked_at = lane.is_looked_at and not is_first
         ids = {each.delivery_id for each in asked}
         for queue in (lane.waiting, lane.later):
             held = list(queue)
             queue.clear()
             dropped = [each for each in held if each.delivery_id in ids and each.delivery_id not in fresh]
             queue.extend(fresh.get(each.delivery_id, each) for each in held if each not in dropped)
-            self._let_go(dropped)
+            for each in dropped:
+                self._ended_turn(each)
+            self._let_go(len(dropped))
         return fresh.get(claim.delivery_id)
 
     def _give_back(self, lane: Lane) -> None:
         """What waits in a lane whose endpoint is over: due again at once, and judged anew."""
         for queue in (lane.waiting, lane.later):
-            self._results.extend(given_back(each) for each in queue)
+            for each in queue:
+                self._results.append(given_back(each))
+                self._ended_turn(each)
             queue.clear()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -225,11 +240,13 @@ class Courier:
         if error is not None:
             log.error("delivery.attempt_crashed", exc_info=error)
 
-    def _let_go(self, claims: Sequence[Claim]) -> None:
-        self._held -= len(claims)
-        for each in claims:
-            if self._turns.let_go(each.project_id):
-                self.wake.set()
+    def _ended_turn(self, claim: Claim) -> None:
+        """Its project may hold another."""
+        if self._turns.let_go(claim.project_id):
+            self.wake.set()
+
+    def _let_go(self, count: int) -> None:
+        self._held -= count
         if self._is_crowded and self._held <= self._most * 3 // 4:
             self._is_crowded = False
             self.wake.set()
@@ -259,11 +276,11 @@ class Courier:
 
     def _forget(self, results: Iterable[Outcome]) -> None:
         """Recorded, or too late for it: their lease is over, so that the deliveries are due again."""
-        gone = {id(result): result.claim for result in results}
+        gone = {id(result) for result in results}
         self._results = [result for result in self._results if id(result) not in gone]
         if not self._results:
             self._recordable.clear()
-        self._let_go(list(gone.values()))
+        self._let_go(len(gone))
 
     async def finish(self, *, grace_seconds: float) -> None:
         """Let attempts under way end, give the rest back, record it all: within the grace and RECORD_SECONDS."""
@@ -293,13 +310,14 @@ def _count(outcomes: Sequence[Outcome], ours: set[UUID]) -> int:
     now = datetime.now(UTC)
     recorded = [o for o in outcomes if o.is_attempt and o.claim.delivery_id in ours]
     kinds = Counter((o.claim.trigger, "retry" if o.state == "pending" else o.state) for o in recorded)
+    lags = {trigger: DELIVERY_LAG.labels(trigger) for trigger, _ in kinds}
     for (trigger, kind), count in kinds.items():
         DELIVERIES.labels(trigger, kind).inc(count)
     for outcome in recorded:
         claim = outcome.claim
         is_sent_again = claim.attempt == 1 and not claim.is_first
         if outcome.state == "succeeded" and not is_sent_again:
-            DELIVERY_LAG.labels(claim.trigger).observe(max(0.0, (now - claim.created_at).total_seconds()))
+            lags[claim.trigger].observe(max(0.0, (now - claim.created_at).total_seconds()))
     return len(recorded)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
-from app.db import ReadTx, Row
+from app.db import ReadTx
 from app.webhooks.payloads import EVENTS_UPDATE, TEST
 from app.webhooks.standing import BREAKER_FAILURES
 
@@ -44,9 +44,11 @@ class Pace(NamedTuple):
         return next((count for count in range(wanted) if self.wait(count) > 0), wanted)
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A delivery whose time has come, and what of its endpoint and its lane decides whether it is sent."""
+class Due(NamedTuple):
+    """A delivery whose time has come, and what of its endpoint and its lane decides whether it is sent.
+
+    The columns of `_LOOK`, in their order.
+    """
 
     id: UUID
     fence: int
@@ -60,9 +62,18 @@ class Due:
     endpoint_state: str
     paused: float
     """Seconds until the endpoint's pause is over; 0 without one."""
-    pace: Pace | None
+    interval: float | None
+    """Seconds between two attempts at the endpoint; None: as many as there is room for."""
+    is_probed: bool
+    ahead: float
+    """Seconds until its next slot, where there is an interval."""
     blocked: float | None
     """Seconds until the head of its lane is due, where that is another one."""
+
+    @property
+    def pace(self) -> Pace | None:
+        """What its endpoint may be sent, where that is limited."""
+        return None if self.interval is None else Pace(self.interval, self.ahead, self.is_probed)
 
     @property
     def is_free(self) -> bool:
@@ -97,18 +108,18 @@ _LOOK = f"""
 WITH due AS MATERIALIZED (
     ({_PART.format(priority=0)}) UNION ALL ({_PART.format(priority=1)})
 ), ranked AS (
-    SELECT d.*,
-           row_number() OVER (PARTITION BY endpoint_id, priority ORDER BY next_attempt_at) AS place,
-           coalesce(CAST(CAST(:rooms AS jsonb) ->> CAST(endpoint_id AS text) AS int), :room) AS room
+    SELECT d.*, row_number() OVER (PARTITION BY endpoint_id, priority ORDER BY next_attempt_at) AS place,
+           coalesce(r.room, :room) AS room
       FROM due d
+      LEFT JOIN unnest(CAST(:known AS uuid[]), CAST(:rooms AS int[])) AS r (endpoint_id, room) USING (endpoint_id)
 )
-SELECT d.id, d.fence, d.project_id, d.endpoint_id, d.calendar_id, d.trigger, d.priority, d.is_digest,
-       CASE WHEN e.deleted_at IS NULL THEN e.state ELSE 'deleted' END AS endpoint_state,
+SELECT d.id, d.fence, d.project_id, d.endpoint_id, d.calendar_id, d.trigger, d.priority = 0 AS is_first,
+       d.is_digest, CASE WHEN e.deleted_at IS NULL THEN e.state ELSE 'deleted' END AS endpoint_state,
        coalesce(extract(epoch FROM e.paused_until - (SELECT app_now())), 0)::float8 AS paused,
        CASE WHEN e.failure_count >= {BREAKER_FAILURES} OR e.state = 'failing' THEN CAST(:probe AS float8)
             ELSE 1.0::float8 / e.rate_limit END AS interval,
        e.failure_count >= {BREAKER_FAILURES} OR e.state = 'failing' AS is_probed,
-       coalesce(extract(epoch FROM e.next_slot_at - (SELECT app_now())), 0)::float8 AS ahead,
+       greatest(coalesce(extract(epoch FROM e.next_slot_at - (SELECT app_now())), 0), 0)::float8 AS ahead,
        CASE WHEN d.lane IS NOT NULL THEN (
            SELECT extract(epoch FROM h.next_attempt_at - (SELECT app_now()))::float8 FROM deliveries h
             WHERE h.endpoint_id = d.endpoint_id AND h.lane = d.lane AND h.state = 'pending' AND h.seq < d.seq
@@ -136,29 +147,13 @@ async def look(
     params = {
         "full": [endpoint for endpoint, left in rooms.items() if left <= 0],
         "full_projects": full_projects,
-        "rooms": {str(endpoint): left for endpoint, left in rooms.items() if left > 0},
+        "known": list(rooms),
+        "rooms": list(rooms.values()),
         "room": room,
         "probe": probe_seconds,
         "scan": SCAN,
     }
-    return [_due(row) for row in await tx.rows(_LOOK, params)]
-
-
-def _due(row: Row) -> Due:
-    return Due(
-        id=row.id,
-        fence=row.fence,
-        project_id=row.project_id,
-        endpoint_id=row.endpoint_id,
-        calendar_id=row.calendar_id,
-        trigger=row.trigger,
-        is_first=row.priority == 0,
-        is_digest=row.is_digest,
-        endpoint_state=row.endpoint_state,
-        paused=row.paused,
-        pace=None if row.interval is None else Pace(row.interval, max(row.ahead, 0.0), row.is_probed),
-        blocked=row.blocked,
-    )
+    return [Due(*row) for row in await tx.rows(_LOOK, params)]
 
 
 def choose(
@@ -200,10 +195,11 @@ def _wait(row: Due, paced: Counter[UUID]) -> float | None:
         return row.paused
     if row.blocked is not None:
         return max(row.blocked, BLOCKED_SECONDS)
-    if row.pace is None:
+    pace = row.pace
+    if pace is None:
         return None
     count = paced[row.endpoint_id]
-    wait = row.pace.wait(min(count, 1) if row.pace.is_probe else count)  # all of them have the next slot before them
+    wait = pace.wait(min(count, 1) if pace.is_probe else count)  # all of them have the next slot before them
     paced[row.endpoint_id] += 1
     return wait if wait > 0 else None
 

@@ -24,12 +24,24 @@ QUICK_SECONDS = 0.5
 LATER_TURNS = 8
 """One turn in so many of a lane is for what is no first attempt, whoever else waits."""
 LANES_REMEMBERED = 2_000
+"""Of endpoints that have nothing in hand; who was quick needs not begin with FIRST_SLOTS again."""
 
 
 class Lane:
     """The claims of one endpoint: how many are under way, those that wait, and how long one takes."""
 
-    __slots__ = ("active", "is_full", "is_queued", "later", "project_id", "seconds", "slots", "turns", "waiting")
+    __slots__ = (
+        "active",
+        "is_full",
+        "is_looked_at",
+        "is_queued",
+        "later",
+        "project_id",
+        "seconds",
+        "slots",
+        "turns",
+        "waiting",
+    )
 
     def __init__(self, project_id: UUID, most: int) -> None:
         self.project_id = project_id
@@ -42,6 +54,8 @@ class Lane:
         self.slots = min(FIRST_SLOTS, most)
         self.is_queued = False
         self.is_full = False
+        self.is_looked_at = False
+        """What waits is being read again just now."""
 
     @property
     def held(self) -> int:
@@ -117,7 +131,7 @@ class Turns:
 
     @property
     def share(self) -> int:
-        """How many claims a project may hold."""
+        """How many claims a project may have waiting and under way."""
         return self._share_held
 
     def shares(self) -> dict[UUID, int]:
@@ -125,15 +139,14 @@ class Turns:
         return {project: self._share_held - share.held for project, share in self._shares.items()}
 
     def rooms(self) -> dict[UUID, int]:
-        """What busy endpoints may be given still. A full one gets nothing until it is half empty."""
+        """What endpoints that are known may be given still. A full one gets nothing until it is half empty."""
         if len(self._lanes) > LANES_REMEMBERED:
             self._lanes = {endpoint: lane for endpoint, lane in self._lanes.items() if lane.held}
         rooms: dict[UUID, int] = {}
         for endpoint, lane in self._lanes.items():
-            if lane.held:
-                room = lane.credit - lane.held
-                lane.is_full = lane.is_full or room <= 0
-                rooms[endpoint] = 0 if lane.is_full else room
+            room = lane.credit - lane.held
+            lane.is_full = room <= 0 or (lane.is_full and lane.held > 0)
+            rooms[endpoint] = 0 if lane.is_full else room
         return rooms
 
     def take_in(self, claim: Claim) -> Lane:
@@ -202,7 +215,7 @@ class Turns:
         lane.answered(seconds, most=self._most, in_time=in_time)
 
     def let_go(self, project_id: UUID) -> bool:
-        """A claim is no longer in hand. Whether its project's share has room again."""
+        """A claim neither waits nor is under way. Whether its project's share has room again."""
         share = self._share(project_id)
         share.held -= 1
         if not share.held and not share.slow and not share.ready:

@@ -8,7 +8,8 @@ not open stops the message: nothing goes out unsigned, or signed with a key that
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from functools import lru_cache
+from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -17,9 +18,13 @@ from app.crypto import Cipher, Place, new_webhook_pair, new_webhook_secret
 from app.db import Tx
 from app.errors import Conflict, NotFound
 from app.ids import new_id
+from app.webhooks.signing import Signer, signers
 
 OLD_MOST = 10
 """Old keys that may sign beside the current one: the signature header stays below 1.2 kB."""
+
+SIGNERS_KEPT = 512
+"""Sets of opened keys, one per endpoint."""
 
 SECRET_LEAST = 8
 """Characters of a header's value that an answer may not repeat."""
@@ -53,8 +58,7 @@ UPDATE webhook_endpoints SET secret_sealed = :sealed, public_key = :public_key, 
 """
 
 
-@dataclass(frozen=True, slots=True)
-class SealedSecret:
+class SealedSecret(NamedTuple):
     """A key as it is stored, and the place that it was sealed for."""
 
     place: Place
@@ -105,9 +109,14 @@ def sealed_secrets(
     )
 
 
-def open_keys(cipher: Cipher, secrets: Sequence[SealedSecret]) -> list[str]:
-    """The keys to `signing.sign` with, in the same order; SealBroken where one does not open."""
-    return [cipher.open(secret.sealed, secret.place) for secret in secrets]
+@lru_cache(maxsize=SIGNERS_KEPT)
+def open_signers(cipher: Cipher, secrets: tuple[SealedSecret, ...]) -> tuple[Signer, ...]:
+    """What signs with these, in the same order; SealBroken where one does not open.
+
+    Kept for the endpoints that were busy last: opening a key and reading it costs as much as signing, and far more for
+    Ed25519. Whoever reads this process's memory has the keyring anyhow.
+    """
+    return signers([cipher.open(secret.sealed, secret.place) for secret in secrets])
 
 
 def seal_headers(cipher: Cipher, endpoint_id: UUID, headers: Mapping[str, str]) -> bytes | None:

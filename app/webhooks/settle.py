@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -21,8 +21,7 @@ from app.webhooks.standing import THROTTLING, Result, judge
 State = Literal["pending", "succeeded", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a claim ended. `wait_seconds` is until the next attempt of one that stays pending."""
 
     claim: Claim
@@ -155,6 +154,8 @@ async def settle(db: Database, outcomes: Sequence[Outcome]) -> Settled:
     Endpoints are locked before deliveries, deliveries in the order of their ids, by whoever waits for them.
     """
     outcomes = _latest(outcomes)
+    if all(map(_is_plain, outcomes)):
+        return Settled({row.id for row in await db.write(_SETTLE, _columns(outcomes))}, is_more=False)
     async with db.writing() as tx:
         is_changed = await _judge(tx, outcomes)
         ended = [o.claim for o in outcomes if o.claim.lane is not None and o.state != "pending"]
@@ -166,6 +167,14 @@ async def settle(db: Database, outcomes: Sequence[Outcome]) -> Settled:
         if heads:
             await tx.execute(_NEXT_IN_LANE, _heads(heads) | {"locked": locked, "ids": list(ours)})
     return Settled(ours, is_more=is_changed or bool(heads))
+
+
+def _is_plain(outcome: Outcome) -> bool:
+    """Whether it means nothing for an endpoint, a lane or a gap: the usual case."""
+    claim = outcome.claim
+    if outcome.state == "pending":
+        return not outcome.is_attempt
+    return outcome.state == "succeeded" and claim.is_well and claim.lane is None and not claim.is_digest
 
 
 def _latest(outcomes: Sequence[Outcome]) -> list[Outcome]:

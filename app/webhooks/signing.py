@@ -9,7 +9,7 @@ time: receivers refuse what is older than five minutes.
 
 import base64
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -18,34 +18,45 @@ from app.crypto import PRIVATE_KEY_PREFIX, SECRET_PREFIX
 _SEED_BYTES = 32
 """Of an Ed25519 private key (RFC 8032); a `whsk_` may append the public half to it, as ours does and Svix's."""
 
+Signer = Callable[[bytes], str]
+"""A key ready to sign: from the signed content to one entry of `webhook-signature`."""
 
-def sign(keys: Sequence[str], *, message_id: str, timestamp: int, body: bytes) -> str:
-    """The value of `webhook-signature`, one entry per key (`whsec_` or `whsk_`), the current one first.
 
-    ValueError for anything else: a message never goes out with a signature missing.
+def signers(keys: Sequence[str]) -> tuple[Signer, ...]:
+    """What signs with these keys (`whsec_` or `whsk_`), in their order; ValueError for anything else."""
+    return tuple(map(_signer, keys))
+
+
+def sign(signers: Sequence[Signer], *, message_id: str, timestamp: int, body: bytes) -> str:
+    """The value of `webhook-signature`, one entry per key, the current one first.
+
+    ValueError without any: a message never goes out with a signature missing.
     """
-    if not keys:
+    if not signers:
         raise ValueError("nothing to sign with")
     content = f"{message_id}.{timestamp}.".encode() + body
-    return " ".join(_signature(key, content) for key in keys)
+    return " ".join([signed(content) for signed in signers])
 
 
-def signed_headers(keys: Sequence[str], *, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+def signed_headers(signers: Sequence[Signer], *, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
     """The three headers that a receiver verifies; `message_id` is the same for every attempt."""
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": sign(keys, message_id=message_id, timestamp=timestamp, body=body),
+        "webhook-signature": sign(signers, message_id=message_id, timestamp=timestamp, body=body),
     }
 
 
-def _signature(key: str, content: bytes) -> str:
+def _signer(key: str) -> Signer:
     if key.startswith(SECRET_PREFIX):
         secret = base64.b64decode(key.removeprefix(SECRET_PREFIX), validate=True)
-        scheme, signature = "v1", hmac.digest(secret, content, "sha256")
-    elif key.startswith(PRIVATE_KEY_PREFIX):
+        return lambda content: _entry("v1", hmac.digest(secret, content, "sha256"))
+    if key.startswith(PRIVATE_KEY_PREFIX):
         pair = base64.b64decode(key.removeprefix(PRIVATE_KEY_PREFIX), validate=True)
-        scheme, signature = "v1a", Ed25519PrivateKey.from_private_bytes(pair[:_SEED_BYTES]).sign(content)
-    else:
-        raise ValueError("neither whsec_ nor whsk_")
+        private = Ed25519PrivateKey.from_private_bytes(pair[:_SEED_BYTES])
+        return lambda content: _entry("v1a", private.sign(content))
+    raise ValueError("neither whsec_ nor whsk_")
+
+
+def _entry(scheme: str, signature: bytes) -> str:
     return f"{scheme},{base64.b64encode(signature).decode()}"

@@ -165,7 +165,7 @@ async def later(rt: Runtime, **time: float) -> int:
 
 async def rows(rt: Runtime, query: str, **params: Any) -> list[dict[str, Any]]:
     async with rt.db.reading() as tx:
-        return [dict(row) for row in await tx.rows(query, params)]  # type: ignore[call-overload]  # the driver's record
+        return [dict(row) for row in await tx.rows(query, params)]
 
 
 async def deliveries(rt: Runtime) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.crypto import new_webhook_pair, new_webhook_secret
-from app.webhooks.signing import signed_headers
+from app.webhooks.signing import signed_headers, signers
 from tests.harness import Actor
 from tests.receiving import story
 
@@ -79,7 +79,7 @@ def test_the_library_judges_our_signatures(tmp_path: Path) -> None:
     ]
     asked = []
     for keys, known, at, told, _ in cases:
-        headers = signed_headers(keys, message_id="msg_1", timestamp=at, body=body)
+        headers = signed_headers(signers(keys), message_id="msg_1", timestamp=at, body=body)
         asked.append({"secret": known, "headers": headers, "body": base64.b64encode(told).decode()})
     judged = subprocess.run(
         [str(NODE), "judge.mjs"], cwd=tmp_path, input=json.dumps(asked).encode(), capture_output=True, check=True

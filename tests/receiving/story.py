@@ -15,7 +15,7 @@ import httpx
 
 from app.main import create_app
 from app.webhooks.delivery import deliver_due
-from app.webhooks.signing import signed_headers
+from app.webhooks.signing import signed_headers, signers
 from demo.processes import free_port
 from tests.harness import Actor, Connected, listen
 
@@ -251,8 +251,10 @@ async def refuses_what_is_not_ours(story: Story) -> None:
     await receiver.knows(1)
     body = json.dumps((await story.deliveries())[0]["payload"] | {"idempotency_key": "msg_forged"}).encode()
     now, secret = int(datetime.now(UTC).timestamp()), story.endpoint["secret"]
-    good = signed_headers([secret], message_id="msg_x", timestamp=now, body=body)
-    other = signed_headers(["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"], message_id="msg_x", timestamp=now, body=body)
+    good = signed_headers(signers([secret]), message_id="msg_x", timestamp=now, body=body)
+    other = signed_headers(
+        signers(["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]), message_id="msg_x", timestamp=now, body=body
+    )
     forged: list[dict[str, str]] = [
         {},
         other,
@@ -263,9 +265,9 @@ async def refuses_what_is_not_ours(story: Story) -> None:
         good | {"webhook-signature": "v1"},
         good | {"webhook-signature": "v1,%% v1a,%% v2,AAAA"},
         good | {"webhook-signature": good["webhook-signature"].replace("v1,", "v1a,")},
-        signed_headers([secret], message_id="msg_x", timestamp=now - 301, body=body),
-        signed_headers([secret], message_id="msg_x", timestamp=now + 330, body=body),
-        signed_headers([secret], message_id="msg_x", timestamp=now, body=body + b" "),
+        signed_headers(signers([secret]), message_id="msg_x", timestamp=now - 301, body=body),
+        signed_headers(signers([secret]), message_id="msg_x", timestamp=now + 330, body=body),
+        signed_headers(signers([secret]), message_id="msg_x", timestamp=now, body=body + b" "),
     ]
     async with httpx.AsyncClient(trust_env=False) as client:
         for headers in forged:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.crypto import new_webhook_secret
-from app.webhooks.signing import signed_headers
+from app.webhooks.signing import signed_headers, signers
 from tests.harness import Actor
 from tests.receiving import story
 
@@ -49,7 +49,9 @@ def test_the_library_verifies_as_the_page_says() -> None:
     named: dict[str, Any] = {}
     exec(story.printed("With a library", "python"), named)  # noqa: S102 - our own page
     secret, now = new_webhook_secret(), int(datetime.now(UTC).timestamp())
-    headers = signed_headers([new_webhook_secret(), secret], message_id="msg_1", timestamp=now, body=b'{"a": 1}')
+    headers = signed_headers(
+        signers([new_webhook_secret(), secret]), message_id="msg_1", timestamp=now, body=b'{"a": 1}'
+    )
     assert named["verified"](secret, headers, b'{"a": 1}') == {"a": 1}
     assert named["verified"](secret, headers, b'{"a": 2}') is None
     assert named["verified"](secret, headers | {"webhook-signature": "v1,%"}, b'{"a": 1}') is None

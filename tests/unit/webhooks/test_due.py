@@ -12,7 +12,7 @@ from app.webhooks.due import BLOCKED_SECONDS, BURST_SECONDS, LATER_SHARE, PARKED
 CALENDAR = UUID(int=7)
 
 
-def due(endpoint: int = 1, **over: object) -> Due:
+def due(endpoint: int = 1, pace: Pace | None = None, **over: object) -> Due:
     values: dict[str, object] = {
         "id": new_id(),
         "fence": 0,
@@ -24,7 +24,9 @@ def due(endpoint: int = 1, **over: object) -> Due:
         "is_digest": False,
         "endpoint_state": "enabled",
         "paused": 0.0,
-        "pace": None,
+        "interval": pace.interval if pace else None,
+        "is_probed": pace.is_probe if pace else False,
+        "ahead": pace.ahead if pace else 0.0,
         "blocked": None,
     }
     return Due(**values | over)  # type: ignore[arg-type]  # as many kinds as fields
