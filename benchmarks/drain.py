@@ -15,10 +15,10 @@ from app.webhooks.delivery import deliver_due
 from benchmarks.delivering import BODY, messages, new_endpoint, publish_all, receiving
 from benchmarks.rig import Bench, Figure, new_project
 
-COUNT = 4_000
+COUNT = 20_000
 ENDPOINTS = 10
 CONCURRENCY = 100
-ROUNDS = 5
+ROUNDS = 3
 
 
 async def run(bench: Bench) -> list[Figure]:

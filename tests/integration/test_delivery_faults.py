@@ -169,6 +169,25 @@ async def test_a_long_queue_of_one_endpoint_hides_no_other(rt: Runtime, project:
     assert [path for path, _, _ in receiver.requests].index("/short") < 800
 
 
+async def test_a_long_queue_of_a_paused_endpoint_holds_up_no_other(
+    rt: Runtime, project: Project, receiver: Receiver
+) -> None:
+    """At the end of a pause all that waits is due at once, and only a part of it is seen with one look."""
+    await new_endpoint(rt, project, f"{receiver.url}/paused")
+    await send(rt, project, count=1_000)
+    async with rt.db.transaction() as tx:
+        await tx.execute(
+            "UPDATE webhook_endpoints SET paused_until = app_now() + interval '1 hour', triggers = '{calendar.deleted}'"
+        )
+    well = await new_endpoint(rt, project, f"{receiver.url}/well")
+    await send(rt, project)
+    async with Courier(rt) as courier:
+        assert await courier.claim()
+        assert await courier.claim()
+        held = [row for row in await deliveries(rt) if row["is_claimed"] or row["state"] == "succeeded"]
+        assert [row["endpoint_id"] for row in held] == [well.id]
+
+
 class TestSlots:
     @pytest.fixture
     def overrides(self) -> dict[str, object]:
