@@ -265,15 +265,20 @@ class Database:
         for callback in tx.callbacks:
             callback()
 
-    async def write(self, statement: str, params: Params) -> Sequence[Row]:
-        """One statement as a transaction of its own, straight on the driver: it saves the round trips of two others."""
+    @asynccontextmanager
+    async def direct(self) -> AsyncIterator[DirectTx]:
+        """Statements that are each a transaction of their own, straight on the driver: two round trips less for each.
+
+        Only for one that writes and those that read before it: what was written before an error stays.
+        """
         async with self._counted(), self._readers.acquire(timeout=_POOL_SECONDS) as connection:
             tx = DirectTx(connection, self._watchers)
-            if not self.clock.offset:
-                return await tx.rows(statement, params)
-            async with connection.transaction():
-                await connection.execute(_SET_CLOCK, str(self.clock.offset.total_seconds()))
-                return await tx.rows(statement, params)
+            if self.clock.offset:
+                async with connection.transaction():
+                    await connection.execute(_SET_CLOCK, str(self.clock.offset.total_seconds()))
+                    yield tx
+            else:
+                yield tx
 
     @contextmanager
     def watched(self, watcher: Watcher) -> Iterator[None]:

@@ -24,7 +24,7 @@ CLEAN_UP_JOB = "clean_up_calendar"
 QUEUE_NAME = "punctual:jobs"
 DELIVERY_TOPIC = "punctual:deliveries"
 
-_QUIET_SECONDS = 0.02
+_QUIET_SECONDS = 0.005
 """New deliveries are announced at once; those that follow within this time share an announcement at its end."""
 
 

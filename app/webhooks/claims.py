@@ -143,19 +143,19 @@ async def claim(
     """
     shares = shares or {}
     full_projects = [project for project, left in shares.items() if left <= 0]
-    async with db.reading() as tx:
+    async with db.direct() as tx:
         due = await look(tx, room=room, rooms=rooms, full_projects=full_projects, probe_seconds=lease_seconds)
-    choice = choose(due, batch=batch, room=room, rooms=rooms, share=share, shares=shares)
-    if not choice.take and not choice.put_off:
-        return Claimed([], choice.merge, set(), is_more=False)
-    seen_at, put_off = monotonic(), 0
-    if choice.put_off or any(d.interval is not None and not d.is_free for d in choice.take):
+        choice = choose(due, batch=batch, room=room, rooms=rooms, share=share, shares=shares)
+        is_plain = not choice.put_off and all(d.interval is None or d.is_free for d in choice.take)
+        seen_at, put_off = monotonic(), 0
+        rows: Sequence[Row] = ()
+        if is_plain and choice.take:
+            rows = await tx.rows(_CLAIM, _wanted(choice.take, lease_seconds))
+    if not is_plain:
         async with db.writing() as tx:
             taken = await _in_pace(tx, choice.take)
-            rows = await tx.rows(_CLAIM, _wanted(taken, lease_seconds)) if taken else []
+            rows = await tx.rows(_CLAIM, _wanted(taken, lease_seconds)) if taken else ()
             put_off = await tx.execute(_PUT_OFF, _waits(choice.put_off)) if choice.put_off else 0
-    else:
-        rows = await db.write(_CLAIM, _wanted(choice.take, lease_seconds))
     place = {d.id: i for i, d in enumerate(choice.take)}
     secrets: dict[UUID, tuple[SealedSecret, ...]] = {}
     claims = [_claim(row, secrets, seen_at=seen_at, lease_ends=seen_at + lease_seconds) for row in rows]
