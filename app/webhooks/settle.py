@@ -168,7 +168,7 @@ async def settle(db: Database, outcomes: Sequence[Outcome]) -> Settled:
 
 
 def _is_plain(outcome: Outcome) -> bool:
-    """Whether it means nothing for an endpoint, a lane or a gap: recording it is one statement then, and it is usual."""
+    """Whether it means nothing for an endpoint, a lane or a gap: recording it is one statement then; the usual case."""
     claim = outcome.claim
     if outcome.state == "pending":
         return not outcome.is_attempt
