@@ -10,6 +10,7 @@ started them, until any other calls `stop()`. Guarantees:
 - Nothing is signalled by a remembered pid: a server is stopped after it answered at its own address.
 - No directory above the root changes its mode. PostgreSQL refuses to run as root, so for root it runs as
   `nobody`, in a private directory of the system's lasting temporary folder: `.punctual/postgres` leads there.
+- Data that need not last is kept in memory where there is room: `.punctual/postgres` leads there too.
 
 Not for production: the runtime image lacks the wheels.
 """
@@ -56,6 +57,8 @@ COMMON_SETTINGS: Final = {
 }
 # For tests: a crash of the machine may lose the data. What was committed still survives kill -9, so
 # synchronous_commit stays on; without fsync it costs next to nothing.
+MEMORY: Final = Path("/dev/shm")  # noqa: S108  as for /var/tmp below; macOS has none
+MEMORY_BYTES: Final = 2 << 30  # eight processes of tests, each with a database of its own, fill a quarter
 FAST_SETTINGS: Final = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -80,10 +83,10 @@ def start(root: Path, *, durable: bool = True) -> Addresses:
     """Start what is not running yet, and return when both answer and the database exists.
 
     `durable=False` gives up safety against a crash of the machine for speed; a PostgreSQL that is running
-    already keeps what it was started with. Raises EmbeddedError.
+    already keeps what it was started with, and data its place. Raises EmbeddedError.
     """
     with _locked(_home(root)) as home:
-        cluster = _Cluster.prepare(home)
+        cluster = _Cluster.prepare(home, durable=durable)
         if not cluster.is_ready():
             cluster.start(durable=durable)
         cluster.ensure_database()
@@ -207,15 +210,18 @@ class _Cluster:
         )
 
     @classmethod
-    def prepare(cls, home: Path) -> "_Cluster":
+    def prepare(cls, home: Path, *, durable: bool) -> "_Cluster":
         """Make the directories that are missing. The caller holds the lock."""
+        place, memory = home / "postgres", None if durable else _memory()
         if os.geteuid() == 0:
             lasting = Path("/var/tmp")  # noqa: S108  mkdtemp gives it an unguessable name and keeps others out
-            _private_directory(home / "postgres", lasting, owner=pwd.getpwnam("nobody").pw_uid)
+            _private_directory(place, memory or lasting, owner=pwd.getpwnam("nobody").pw_uid)
+        elif memory:
+            _private_directory(place, memory, owner=os.geteuid())
         else:
-            (home / "postgres").mkdir(mode=0o700, exist_ok=True)
-            if len(os.fsencode(home / "postgres" / SOCKET)) > SOCKET_PATH_LIMIT:
-                _private_directory(home / "socket", Path(tempfile.gettempdir()), owner=os.geteuid())
+            place.mkdir(mode=0o700, exist_ok=True)
+        if os.geteuid() != 0 and len(os.fsencode(place.resolve() / SOCKET)) > SOCKET_PATH_LIMIT:
+            _private_directory(home / "socket", Path(tempfile.gettempdir()), owner=os.geteuid())
         cluster = cls.find(home)
         if cluster is None:
             raise EmbeddedError(f"{home / 'postgres'} is not a directory")
@@ -274,16 +280,7 @@ class _Cluster:
         return ("-h", str(self.sockets), "-p", str(PORT))
 
     def _control(self, programs: Path, action: str, *arguments: str) -> None:
-        command = [
-            str(programs / "pg_ctl"),
-            action,
-            "-w",
-            "-s",
-            "-t",
-            str(START_SECONDS),
-            "-D",
-            str(self.data),
-        ]
+        command = [str(programs / "pg_ctl"), action, "-w", "-s", "-t", str(START_SECONDS), "-D", str(self.data)]
         _run([*command, *arguments], cwd=self.place, user=self.user)
 
     def _initialise(self, programs: Path, *, durable: bool) -> None:
@@ -341,6 +338,14 @@ class _Cluster:
                     path.unlink(missing_ok=True)
             else:
                 time.sleep(0.05)
+
+
+def _memory() -> Path | None:
+    """Where files live in memory, if there is room, and what lies there may be run."""
+    if not MEMORY.is_dir():
+        return None
+    found = os.statvfs(MEMORY)
+    return MEMORY if found.f_bavail * found.f_frsize >= MEMORY_BYTES and not found.f_flag & os.ST_NOEXEC else None
 
 
 def _private_directory(link: Path, folder: Path, *, owner: int) -> None:

@@ -19,7 +19,7 @@ import pytest
 from app import embedded
 from app.main import create_app
 from app.providers.base import Platform
-from app.runtime import Runtime, open_runtime
+from app.runtime import Runtime, calm_collector, open_runtime
 from app.settings import Settings
 from sandbox import Sandbox
 from sandbox.sink import Sink
@@ -47,6 +47,11 @@ def pytest_configure(config: pytest.Config) -> None:
     name = make_template(admin)
     config.stash[_template] = (admin, name)
     os.environ["PUNCTUAL_TEST_TEMPLATE"] = name
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage as seldom as the service does, and never look again at what was imported."""
+    calm_collector()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
