@@ -20,6 +20,9 @@ COMPILE := $(BIN)/uv pip compile --quiet --system-certs --universal --generate-h
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' \
 	$(if $(UPGRADE),--upgrade)
 
+# Wherever the shell forbids it: without bytecode every process would compile everything anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo run test lint format bench herd storm storm-delivery crash-points properties mutants \
 	conformance wheels requirements clean

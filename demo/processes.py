@@ -124,9 +124,9 @@ class Stack:
 
     # --- starting ---
 
-    async def start(self, *, workers: int = 1) -> None:
-        """Everything: sandbox and schema, then API and workers."""
-        await asyncio.gather(self.start_sandbox(), self.migrate())
+    async def start(self, *, workers: int = 1, is_migrated: bool = False) -> None:
+        """Everything: sandbox and schema, unless the database has it, then API and workers."""
+        await asyncio.gather(self.start_sandbox(), *([] if is_migrated else [self.migrate()]))
         await asyncio.gather(self.start_api(), *(self.start_worker() for _ in range(workers)))
 
     async def start_sandbox(self) -> Process:
@@ -295,10 +295,11 @@ async def running(
     logs: Path,
     settings: Mapping[str, str] | None = None,
     workers: int = 1,
+    is_migrated: bool = False,
 ) -> AsyncIterator[Stack]:
-    """A stack with everything started."""
+    """A stack with everything started; `is_migrated`: the database has its schema."""
     async with Stack(database_url=database_url, redis_url=redis_url, logs=logs, settings=settings) as stack:
-        await stack.start(workers=workers)
+        await stack.start(workers=workers, is_migrated=is_migrated)
         yield stack
 
 

@@ -49,6 +49,21 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["PUNCTUAL_TEST_TEMPLATE"] = name
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long: each process with its share, of the parts in which xdist deals the rest out."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if item.get_closest_marker("slow")]
+    rest = [item for item in items if not item.get_closest_marker("slow")]
+    count, items[:] = len(items), []
+    for number in range(processes):
+        mine = long[number::processes]
+        share = (count - len(items)) // (processes - number) - len(mine)
+        items += [*mine, *rest[: max(0, share)]]
+        del rest[: max(0, share)]
+    items += rest
+
+
 def pytest_collection_finish() -> None:
     """Collect garbage as seldom as the service does, and never look again at what was imported."""
     calm_collector()

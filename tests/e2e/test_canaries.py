@@ -28,7 +28,7 @@ SETTINGS = {
 }
 HOOK = {"triggers": ["calendar.state_change"]}
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]  # real processes, which have to start
 
 
 class Scene:

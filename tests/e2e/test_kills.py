@@ -20,7 +20,7 @@ SETTINGS = {
     "LOG_LEVEL": "INFO",
 }
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]  # real processes, which have to start
 
 
 class Scene:
@@ -111,7 +111,9 @@ class Scene:
 async def scene(database_url: str, redis_url: str, logs: Path, **settings: str) -> AsyncIterator[Scene]:
     """A running scene."""
     async with (
-        running(database_url=database_url, redis_url=redis_url, logs=logs, settings=SETTINGS | settings) as stack,
+        running(
+            database_url=database_url, redis_url=redis_url, logs=logs, settings=SETTINGS | settings, is_migrated=True
+        ) as stack,
         http() as client,
     ):
         made = Scene(stack, client)

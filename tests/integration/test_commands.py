@@ -2,34 +2,25 @@
 
 import asyncio
 import json
-import os
-import sys
 from typing import Any
 
+from click.testing import CliRunner
+
+from app.cli import main
 from app.ids import DELIVERY, ENDPOINT, new_id, public
 from app.runtime import Runtime
-from tests.databases import ROOT
 from tests.harness import Project
 from tests.integration.delivering import deliveries, new_endpoint, rows, send
 
-_RUN = "from app.cli import main; main(prog_name='punctual')"
 RANGE = ("--since", "2020-01-01T00:00:00Z", "--until", "2100-01-01T00:00:00+02:00")
 
 
 async def _punctual(rt: Runtime, *arguments: str) -> tuple[int, str, str]:
     """Exit status, what it printed, and its complaint."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        _RUN,
-        *arguments,
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": rt.settings.database_url, "REDIS_URL": rt.settings.redis_url},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    said, complaint = await process.communicate()
-    return process.returncode or 0, said.decode(), complaint.decode()
+    environment = {"DATABASE_URL": rt.settings.database_url, "REDIS_URL": rt.settings.redis_url}
+    answer = await asyncio.to_thread(CliRunner().invoke, main, arguments, prog_name="punctual", env=environment)
+    assert answer.exception is None or isinstance(answer.exception, SystemExit), answer.exception
+    return answer.exit_code, answer.stdout, answer.stderr
 
 
 async def _json(rt: Runtime, *arguments: str) -> Any:
@@ -48,11 +39,9 @@ async def test_retry_and_replay(rt: Runtime, project: Project) -> None:
     [delivery_id, _] = await send(rt, project, count=2)
     await _end(rt)
     replay = ("deliveries", "replay", endpoint, *RANGE)
-    counted = await asyncio.gather(
-        _json(rt, *replay, "--dry-run"),
-        _json(rt, *replay, "--dry-run", "--state", "merged", "--state", "failed", "--trigger", "webhook.test"),
-    )
-    assert list(counted) == [{"count": "2"}, {"count": "0"}]
+    assert await _json(rt, *replay, "--dry-run") == {"count": "2"}
+    others = ("--state", "merged", "--state", "failed", "--trigger", "webhook.test")
+    assert await _json(rt, *replay, "--dry-run", *others) == {"count": "0"}
     assert await rows(rt, "SELECT id FROM replays") == []
     made = await _json(rt, *replay)
     assert made["count"] == "2"
@@ -70,9 +59,8 @@ async def test_refusals_say_why(rt: Runtime) -> None:
         "with an offset": ("replay", unknown, "--since", "2026-11-20T10:00:00", *RANGE[2:]),
         "is before created_at_gte": ("replay", unknown, "--since", RANGE[3], "--until", RANGE[1]),
     }
-    answers = await asyncio.gather(*(_punctual(rt, "deliveries", *arguments) for arguments in cases.values()))
-    for (status, said, said_why), complaint in zip(answers, cases, strict=True):
+    for complaint, arguments in cases.items():
+        status, said, said_why = await _punctual(rt, "deliveries", *arguments)
         assert status > 0
         assert said == ""
         assert complaint in said_why
-        assert "Traceback" not in said_why

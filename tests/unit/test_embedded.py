@@ -58,6 +58,7 @@ async def test_both_answer_at_their_addresses_until_stopped(root: Path) -> None:
 async def test_data_and_addresses_survive_a_restart(root: Path) -> None:
     before = embedded.start(root)
     assert await _query(before, "SELECT current_setting('fsync')") == "on"
+    assert embedded.MEMORY not in (root / ".punctual" / "postgres").resolve().parents
     await _query(before, "CREATE TABLE kept AS SELECT 42 AS answer")
     embedded.stop(root)
 
