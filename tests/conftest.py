@@ -155,10 +155,10 @@ async def rt(settings: Settings, sandbox: Sandbox, push_transport: LateTransport
 
 
 @pytest.fixture
-async def api(rt: Runtime) -> AsyncIterator[httpx.AsyncClient]:
-    """The API without a key."""
-    transport = httpx.ASGITransport(create_app(rt))
-    async with httpx.AsyncClient(transport=transport, base_url="http://punctual.test") as client:
+async def api(rt: Runtime, push_transport: LateTransport) -> AsyncIterator[httpx.AsyncClient]:
+    """The API without a key: the application that the sandbox pushes to."""
+    assert push_transport.inner is not None
+    async with httpx.AsyncClient(transport=push_transport.inner, base_url="http://punctual.test") as client:
         yield client
 
 
@@ -194,6 +194,13 @@ def actor(
 ) -> Actor:
     """An application that uses Punctual: connects calendars, receives webhooks, reads the API."""
     return Actor(rt, api, project, sandbox, sink, platform=platform)
+
+
+@pytest.fixture(autouse=True)
+def _no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who speaks TLS here brings certificates; every runtime would read the machine's for 25 ms."""
+    monkeypatch.setenv("SSL_CERT_FILE", "")
+    monkeypatch.setenv("SSL_CERT_DIR", os.devnull)
 
 
 @pytest.fixture(autouse=True)

@@ -71,18 +71,10 @@ SCENARIOS = (
 """All points of the first; of the others those at awaits that the ones before do not come to."""
 
 
-@pytest.fixture
-def _no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing speaks TLS here, and each worker would read the machine's certificates for 30 ms."""
-    monkeypatch.setenv("SSL_CERT_FILE", os.devnull)
-    monkeypatch.setenv("SSL_CERT_DIR", os.devnull)
-
-
 @pytest.mark.slow  # some hundred stories
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("harm", HARMS if "CRASH_POINTS_OFTEN" in os.environ else ALWAYS)
 @pytest.mark.filterwarnings("ignore:The garbage collector is trying to clean up")  # the dead give nothing back
-@pytest.mark.usefixtures("_no_certificates")
 async def test_a_failure_at_any_await_loses_nothing(settings: Settings, harm: Harm) -> None:
     sweep = Sweep(harm)
     async with AsyncExitStack() as stack:
