@@ -58,7 +58,7 @@ COMMON_SETTINGS: Final = {
 # For tests: a crash of the machine may lose the data. What was committed still survives kill -9, so
 # synchronous_commit stays on; without fsync it costs next to nothing.
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  as for /var/tmp below; macOS has none
-MEMORY_BYTES: Final = 2 << 30  # eight processes of tests, each with a database of its own, fill a quarter
+MEMORY_BYTES: Final = 2 << 30  # the suite takes 150 MB with four processes; WAL may grow to 1 GiB
 FAST_SETTINGS: Final = {
     "fsync": "off",
     "full_page_writes": "off",
