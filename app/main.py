@@ -14,6 +14,7 @@ from app.api import (
     handlers,
     health,
     openapi,
+    project,
     push,
     replays,
     webhook_deliveries,
@@ -66,6 +67,7 @@ def _routers(settings: Settings) -> list[APIRouter]:
         webhooks.router,
         webhook_deliveries.router,
         replays.router,
+        project.router,
         health.router,
     ]
     return [*routers, docs.router] if settings.docs_enabled else routers

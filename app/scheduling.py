@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from app import projects
 from app.db import DATABASE_ERRORS, Row, Tx
 from app.errors import HealthStatus, SyncSuperseded
+from app.meetings import Preferences
 from app.providers.base import Platform, Window
 from app.runtime import Runtime
 from app.telemetry import log
@@ -66,11 +68,13 @@ SELECT s.fence, s.requested_seq, s.cursor, s.cursor_version, s.window_start, s.w
        c.project_id, c.platform, c.platform_uuid, c.remote_calendar_id, c.account_subject, c.email, c.time_zone,
        g.version, g.access_token_sealed, g.is_identity_due,
        g.access_token_expires_at > app_now() + interval '5 minutes' AS is_token_fresh,
-       a.id AS oauth_app_id, a.client_id, a.failing_code AS app_failing_code, app_now() AS now
+       a.id AS oauth_app_id, a.client_id, a.failing_code AS app_failing_code,
+       CAST(p.meeting_preferences AS text) AS meeting_preferences, app_now() AS now
   FROM claimed s
   JOIN calendars c ON c.id = s.calendar_id AND c.deleted_at IS NULL
   JOIN grants g ON g.calendar_id = c.id
   JOIN oauth_apps a ON a.id = c.oauth_app_id
+  JOIN projects p ON p.id = c.project_id
 """
 
 _NOT_YET = """
@@ -174,6 +178,8 @@ class Claim:
     is_identity_due: bool
     access_token_sealed: bytes | None
     is_token_fresh: bool
+    preferences: Preferences
+    """The project's, for meeting links."""
 
     @property
     def is_backstop(self) -> bool:
@@ -273,6 +279,7 @@ def _claim_of(calendar_id: UUID, row: Row) -> Claim:
         is_identity_due=row.is_identity_due,
         access_token_sealed=row.access_token_sealed,
         is_token_fresh=bool(row.is_token_fresh),
+        preferences=projects.preferences_of(row.meeting_preferences),
     )
 
 

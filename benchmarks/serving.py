@@ -172,6 +172,6 @@ async def _fill(
         channels.append((str(channel_id), token))
     shown = map_item(event(1), time_zone="Europe/Berlin")
     assert isinstance(shown, RemoteEvent)  # noqa: S101 - else the example is none
-    await connection.execute(_EVENTS, new_ids(5_000), project_id, calendar_ids[0], content.render(shown))
+    await connection.execute(_EVENTS, new_ids(5_000), project_id, calendar_ids[0], content.render(shown).text)
     await asyncio.sleep(0)
     return calendar_ids, channels

@@ -54,8 +54,14 @@ class MeetingCandidate(Output):
     """A link that may lead to the meeting; the best comes first."""
 
     url: str
-    platform: str
-    source: str = Field(description="The field it was found in")
+    platform: str = Field(description="A product's name, or `unknown`")
+    source: str = Field(
+        description="The field it was found in: `conference_data`, `hangout_link`, `online_meeting`, "
+        "`online_meeting_url`, `location`, `description` or `name`"
+    )
+    score: int = Field(description="How far that field is trusted, and how much the project wants the platform")
+    passcode: str | None = Field(description="As it stands in the URL, else in the text beside it")
+    unwrapped_from: str | None = Field(description="The address as it was found, where something had wrapped it")
 
 
 class CalendarEvent(Output):
@@ -87,8 +93,13 @@ class CalendarEvent(Output):
     original_start_time: Timestamp | None
     is_exception: bool
     meeting_url: str | None
-    meeting_platform: str | None
+    meeting_platform: str | None = Field(description="A product's snake_case name; docs/links.md lists them")
     meeting_candidates: list[MeetingCandidate]
+    meeting_choice: Literal["only", "source", "preference", "ambiguous"] | None = Field(
+        description="Why the first candidate is the meeting. `only`: there is no other. `source`: it was found in a "
+        "field that is trusted more. `preference`: the project wants its platform more. `ambiguous`: another is as "
+        "good, and this one stood first. Null without a link"
+    )
     html_link: str | None
     change_seq: int = Field(description="The calendar's number for this event's latest change")
     bot_override: Literal["always", "never"] | None = Field(description="Always null: bots come with a later version")

@@ -99,8 +99,24 @@ EVENT: Final = {
     "meeting_url": "https://meet.google.com/abc-defg-hij",
     "meeting_platform": "google_meet",
     "meeting_candidates": [
-        {"url": "https://meet.google.com/abc-defg-hij", "platform": "google_meet", "source": "conference"}
+        {
+            "url": "https://meet.google.com/abc-defg-hij",
+            "platform": "google_meet",
+            "source": "conference_data",
+            "score": 100,
+            "passcode": None,
+            "unwrapped_from": None,
+        },
+        {
+            "url": "https://zoom.us/j/91234567890?pwd=aB3dE.1",
+            "platform": "zoom",
+            "source": "description",
+            "score": 50,
+            "passcode": "aB3dE.1",
+            "unwrapped_from": "https://www.google.com/url?q=https%3A%2F%2Fzoom.us%2Fj%2F91234567890%3Fpwd%3DaB3dE.1",
+        },
     ],
+    "meeting_choice": "source",
     "html_link": "https://www.google.com/calendar/event?eid=NHEybmw3YzFkNmE1Zmozaw",
     "change_seq": 41,
     "bot_override": None,

@@ -5,7 +5,7 @@ is a small object of texts.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
@@ -90,6 +90,17 @@ def not_null(value: object) -> object:
     if value is None:
         raise PydanticCustomError("wrong_type", "must not be null; leave the field out instead")
     return value
+
+
+def at_most(count: int) -> Callable[[object], object]:
+    """Counted before each entry is judged: a complaint per entry would be longer than the body."""
+
+    def check(value: object) -> object:
+        if isinstance(value, list | dict) and len(value) > count:
+            raise PydanticCustomError("too_long", "has more than {count} entries", {"count": count})
+        return value
+
+    return check
 
 
 def _instant(value: object) -> datetime:

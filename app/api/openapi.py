@@ -32,6 +32,7 @@ _TAGS: Final = [
     {"name": "Calendars", "description": "Your users' calendars: connected, kept in sync, disconnected."},
     {"name": "Calendar events", "description": "What is in them: lists that miss nothing, single events."},
     {"name": "Webhooks", "description": "Endpoints that hear of changes, and the log of deliveries."},
+    {"name": "Project", "description": "What the key belongs to, and what it prefers."},
     {"name": "Providers", "description": "What providers call."},
     {"name": "Operations", "description": "What operators and load balancers call."},
     {"name": "Messages", "description": "What Punctual sends to webhook endpoints."},

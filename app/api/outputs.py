@@ -25,6 +25,7 @@ Timestamp = Annotated[
 
 _ID = "[0-9A-HJKMNP-TV-Z]{26}$"
 
+ProjectRef = Annotated[str, Field(pattern=f"^proj_{_ID}")]
 CalendarRef = Annotated[str, Field(pattern=f"^cal_{_ID}")]
 EventRef = Annotated[str, Field(pattern=f"^evt_{_ID}")]
 OAuthAppRef = Annotated[str, Field(pattern=f"^oapp_{_ID}")]

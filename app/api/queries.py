@@ -15,6 +15,13 @@ from app.db import ReadTx, Row
 
 Params = Mapping[str, Any]
 
+
+async def project(tx: ReadTx, project_id: UUID) -> Row | None:
+    """The project itself."""
+    query = "SELECT id, name, CAST(meeting_preferences AS text) AS meeting_preferences FROM projects WHERE id = :id"
+    return await tx.row(query, {"id": project_id})
+
+
 _CALENDARS: Final = """
 SELECT c.id, c.platform, a.client_id, c.oauth_app_id, c.platform_uuid, c.email, c.name, c.time_zone, c.state,
        CAST(c.metadata AS text) AS metadata, c.deduplication_key, CAST(c.failure AS text) AS failure,

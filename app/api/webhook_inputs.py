@@ -1,12 +1,12 @@
 """What may be said of a webhook endpoint, judged before anything is stored."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from app.api.inputs import POINTER_STEP, Cursor, Input, Limit, Metadata, Query, not_null
+from app.api.inputs import POINTER_STEP, Cursor, Input, Limit, Metadata, Query, at_most, not_null
 from app.api.problems import escape, invalid, refusal
 from app.egress import header_problem
 from app.errors import FieldProblem
@@ -30,22 +30,11 @@ def _unique(triggers: list[Trigger]) -> list[Trigger]:
     return triggers
 
 
-def _at_most(count: int) -> Callable[[object], object]:
-    """Counted before each entry is judged: a complaint per entry would be longer than the body."""
-
-    def check(value: object) -> object:
-        if isinstance(value, list | dict) and len(value) > count:
-            raise PydanticCustomError("too_long", "has more than {count} entries", {"count": count})
-        return value
-
-    return check
-
-
 Url = Annotated[str, Field(description="https; may not lead into a private network", max_length=2048)]
 Triggers = Annotated[
     list[Trigger],
     Field(min_length=1),
-    BeforeValidator(_at_most(len(payloads.SUBSCRIBABLE))),
+    BeforeValidator(at_most(len(payloads.SUBSCRIBABLE))),
     AfterValidator(_unique),
 ]
 RateLimit = Annotated[
@@ -54,7 +43,7 @@ RateLimit = Annotated[
 Waits = Annotated[
     list[Annotated[float, Field(ge=1, le=WEEK_SECONDS)]] | None,
     Field(max_length=WAITS_MOST),
-    BeforeValidator(_at_most(WAITS_MOST)),
+    BeforeValidator(at_most(WAITS_MOST)),
     WithJsonSchema(
         {
             "anyOf": [
@@ -71,7 +60,7 @@ Waits = Annotated[
 ]
 Headers = Annotated[
     dict[str, str] | None,
-    BeforeValidator(_at_most(HEADERS_MOST)),
+    BeforeValidator(at_most(HEADERS_MOST)),
     WithJsonSchema(
         {
             "anyOf": [

@@ -1,100 +1,90 @@
-"""The meeting products as data: which hosts are theirs, and which of their pages lead into a meeting.
-
-A host is matched on the parsed URL, exactly or as a subdomain, so `zoom.us.example.com`, `evil-zoom.us` and
-`https://zoom.us@evil.example` are none of them. Paths matter because the same hosts serve recordings, registrations and
-landing pages, which no bot can join. A new product is a new row.
-"""
+"""Judges a URL by the table: the meeting behind it, its platform, its passcode, and the key of the meeting itself."""
 
 import re
 from dataclasses import dataclass
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from functools import lru_cache
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from app.meetings.hosts import Hosts
+from app.meetings.preferences import ExtraHosts
+from app.meetings.table import PLATFORMS, SELF_HOSTED, Row
 
 UNKNOWN = "unknown"
 """The platform of a structured conference link on a host that stands in no row."""
 
 URL_LIMIT = 4096
 """Characters; a longer URL is no meeting's."""
+_PARAMETERS_MOST = 50
 
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
-_ZOOM_PATH = re.compile(
-    # Ids have 9 to 12 digits; shorter ones are let through, since a link of this form leads nowhere else.
-    r"/(?:[jsw]/[0-9]{3,13}|wc/(?:join/)?[0-9]{3,13}(?:/(?:join|start))?|my/[\w.%-]{1,200}|ej/[\w.%-]{1,200})/?"
+# What a structured field may hold of a known product and still is no meeting. New forms of links pass.
+_NO_MEETING = re.compile(
+    r"/(?:(?:meeting|webinar)/register|meetingoptions|rec|recording|recordings|download|landing|new|u|support|"
+    r"l/(?:channel|message|team|chat|app)|static|dialinnumbers|dialin)(?:/.*)?",
+    re.IGNORECASE,
 )
-_ZOOM_CONFNO = re.compile(r"[0-9]{3,13}")
-_MEET_PATH = re.compile(r"/(?:_meet/)?(?:[a-z]{3}-[a-z]{4}-[a-z]{3}|lookup/[\w-]{1,200})/?", re.IGNORECASE)
-_TEAMS_PATH = re.compile(r"/(?:_#/)?l/meetup-join/.{1,2000}|/meet/[\w-]{1,200}/?", re.IGNORECASE)
+_ZOOM_CLUSTER = re.compile(r"(?:us[0-9]{2}(?:web|st[0-9])?|app|www)\.(?=[a-z])")
+_TEAMS_FRAGMENT_PATHS = frozenset({"/_", "/v2", "/v2/"})
 
-
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """One product at some hosts. `path` must match a meeting's path as a whole."""
-
-    name: str
-    hosts: tuple[str, ...]
-    path: re.Pattern[str]
-    has_subdomains: bool = False
-    """Whether every subdomain is the product's as well."""
-    id_parameter: str | None = None
-    """A query parameter that names the meeting on the path `/join`."""
-
-
-PLATFORMS: tuple[Platform, ...] = (
-    Platform("google_meet", ("meet.google.com",), _MEET_PATH),
-    Platform("google_meet", ("stream.meet.google.com",), re.compile(r"/stream/[\w-]{1,200}/?")),
-    Platform("google_meet", ("g.co",), re.compile(r"/meet/[\w-]{1,200}/?")),
-    Platform(
-        "zoom",
-        ("zoom.us", "zoom.com", "zoom.com.cn", "zoom-x.de"),
-        _ZOOM_PATH,
-        has_subdomains=True,
-        id_parameter="confno",
-    ),
-    Platform("zoom_gov", ("zoomgov.com",), _ZOOM_PATH, has_subdomains=True, id_parameter="confno"),
-    Platform(
-        "microsoft_teams",
-        (
-            "teams.microsoft.com",
-            "teams.cloud.microsoft",
-            "teams.live.com",
-            "teams.microsoft.us",
-            "gov.teams.microsoft.us",
-            "dod.teams.microsoft.us",
-        ),
-        _TEAMS_PATH,
-    ),
-)
-
-_BY_HOST = {host: platform for platform in PLATFORMS for host in platform.hosts}
-
-HOSTS = tuple(_BY_HOST)
-"""Every host of the table, for finding links that come without a scheme."""
+HOSTS = Hosts((host, row) for row in PLATFORMS for host in row.hosts)
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A URL that leads to a meeting. `key` is the same for every spelling of one address."""
+    """A URL that leads to a meeting. `key` is the same for every spelling of one meeting's address."""
 
     url: str
     platform: str
     key: str
+    passcode: str | None = None
+    """As it stands in the URL, byte for byte."""
+    asks_passcode: bool = False
+    """Whether the product's invitations write a passcode beside the link."""
 
 
-def recognise(url: str) -> Link | None:
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The parts of a URL that rows look at. Teams' web client has path and query of a meeting in its fragment."""
+
+    host: str
+    path: str
+    query: str
+    fragment: str
+
+
+def recognise(url: str, extra_hosts: ExtraHosts = ()) -> Link | None:
     """The meeting behind a URL found in text; None where it is no product's, or not one's meeting page."""
     parts = split(url)
-    platform = _platform(parts.hostname or "") if parts else None
-    if parts is None or platform is None or not _is_meeting(platform, parts):
-        return None
-    return Link(url, platform.name, _key(parts, platform))
+    return _match(url, _address(parts), extra_hosts) if parts else None
 
 
-def trust(url: str) -> Link | None:
-    """The meeting behind a URL from a field that holds nothing else: any https page, on whatever host."""
+def trust(url: str, extra_hosts: ExtraHosts = ()) -> Link | None:
+    """The meeting behind a URL from a field that holds nothing else: any https page, on whatever host.
+
+    Of a known product's pages those are left out that are known to be something else.
+    """
     parts = split(url)
     if parts is None or parts.scheme != "https":
         return None
-    platform = _platform(parts.hostname or "")
-    return Link(url, platform.name if platform else UNKNOWN, _key(parts, platform))
+    address = _address(parts)
+    link = _match(url, address, extra_hosts)
+    if link is not None:
+        return link
+    rows = rows_of(address.host, extra_hosts)
+    if rows and (_NO_MEETING.fullmatch(address.path) or all(row.path is None for row in rows)):
+        return None
+    name = rows[0].name if rows else UNKNOWN
+    query = f"?{address.query}" if address.query else ""
+    return Link(url, name, f"{name}:{address.host}{address.path.rstrip('/')}{query}")
+
+
+def rows_of(host: str, extra_hosts: ExtraHosts = ()) -> tuple[Row, ...]:
+    """The forms of address that count at a host; the project's own hosts go first."""
+    if extra_hosts:
+        own = _own_rows(extra_hosts).get(host)
+        if own is not None:
+            return own
+    return HOSTS.of(host)
 
 
 def split(url: str) -> SplitResult | None:
@@ -112,37 +102,70 @@ def split(url: str) -> SplitResult | None:
     return parts if port in {None, 80, 443} else None
 
 
-def _platform(host: str) -> Platform | None:
-    host = host.removesuffix(".")
-    exact = _BY_HOST.get(host)
-    if exact is not None:
-        return exact
-    for _ in range(8):
-        _, dot, host = host.partition(".")
-        if not dot:
-            break
-        parent = _BY_HOST.get(host)
-        if parent is not None:
-            return parent if parent.has_subdomains else None
+def parameters(query: str) -> dict[str, str]:
+    """The first value of each of a query's parameters, as it stands; names in lower case. At most fifty are read."""
+    found: dict[str, str] = {}
+    for part in query.split("&", _PARAMETERS_MOST)[:_PARAMETERS_MOST]:
+        name, _, value = part.partition("=")
+        found.setdefault(name.lower(), value)
+    return found
+
+
+@lru_cache(maxsize=256)
+def _own_rows(extra_hosts: ExtraHosts) -> dict[str, tuple[Row, ...]]:
+    return {host: tuple(row for row in SELF_HOSTED if row.name == name) for host, name in extra_hosts}
+
+
+def _address(parts: SplitResult) -> Address:
+    host = (parts.hostname or "").removesuffix(".")
+    if parts.path in _TEAMS_FRAGMENT_PATHS and parts.fragment.startswith("/"):
+        path, _, query = parts.fragment.partition("?")
+        return Address(host, path, query, "")
+    return Address(host, parts.path, parts.query, parts.fragment)
+
+
+def _match(url: str, address: Address, extra_hosts: ExtraHosts) -> Link | None:
+    rows = rows_of(address.host, extra_hosts)
+    given: dict[str, str] | None = None
+    for row in rows:
+        found = _path_match(row, address)
+        if found is None:
+            continue
+        if given is None:
+            given = parameters(address.query)
+        named = given.get(row.query.lower(), "") if row.query else ""
+        if row.query and not _is_name(row, named):
+            continue
+        groups = found.groupdict()
+        passcode = groups.get("passcode") or next((given[name] for name in row.passcodes if given.get(name)), None)
+        key = _key(row, address, named or groups.get("id") or address.path)
+        return Link(url, row.name, key, passcode, bool(row.passcodes))
     return None
 
 
-def _is_meeting(platform: Platform, parts: SplitResult) -> bool:
-    path = f"{parts.path}#{parts.fragment}" if parts.path == "/_" and parts.fragment else parts.path
-    if platform.path.fullmatch(path):
-        return True
-    if platform.id_parameter is None or parts.path != "/join":
-        return False
-    try:
-        values = parse_qs(parts.query, max_num_fields=50).get(platform.id_parameter, [])
-    except ValueError:
-        return False
-    return any(_ZOOM_CONFNO.fullmatch(value) for value in values)
+def _path_match(row: Row, address: Address) -> re.Match[str] | None:
+    if row.path is None or (row.never is not None and row.never.fullmatch(address.path)):
+        return None
+    return row.path.fullmatch(f"{address.path}#{address.fragment}" if row.has_fragment else address.path)
 
 
-def _key(parts: SplitResult, platform: Platform | None) -> str:
-    """Host and path; the query too where it may name the meeting, else it is a passcode or decoration."""
-    key = f"{(parts.hostname or '').removesuffix('.')}{parts.path.rstrip('/')}"
-    if parts.path == "/_":
-        key += f"#{parts.fragment}"
-    return f"{key}?{parts.query}" if platform is None or parts.path == "/join" else key
+def _is_name(row: Row, value: str) -> bool:
+    """Whether a parameter names a meeting; Zoom's and GoTo's are numbers."""
+    if row.query in {"confno", "meetingid"}:
+        return value.isascii() and value.isdigit() and 3 <= len(value) <= 13
+    return 0 < len(value) <= 200
+
+
+def _key(row: Row, address: Address, named: str) -> str:
+    """Product, host where it counts, and what names the meeting: without passcode, case or escapes that say nothing."""
+    named = unquote(unquote(named)).strip("/")
+    if row.name == "microsoft_teams":
+        named = named.removesuffix("/0")  # the whole thread: what a link without a message means as well
+    if row.is_folded:
+        named = named.lower()
+    if row.is_shared:
+        return f"{row.name}:{named}"
+    host = address.host
+    if row.name in {"zoom", "zoom_gov"}:
+        host = _ZOOM_CLUSTER.sub("", host, count=1)
+    return f"{row.name}:{host.removeprefix('www.')}/{named}"

@@ -11,6 +11,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from app.models.base import NOW, TIME, metadata
 
@@ -19,6 +20,7 @@ projects = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
+    Column("meeting_preferences", JSONB),  # {platforms, extra_hosts}; null: none
     Column("created_at", TIME, nullable=False, server_default=NOW),
 )
 

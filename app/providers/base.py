@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal, Protocol
 
-from app.meetings import MeetingCandidate
+from app.meetings import Choice, MeetingCandidate, Preferences
 
 Platform = Literal["google", "microsoft"]
 EventStatus = Literal["confirmed", "tentative", "cancelled"]
@@ -86,6 +86,7 @@ class RemoteEvent:
     html_link: str | None
     raw: str | None
     """The item's JSON as sent; None where it was over RAW_LIMIT."""
+    meeting_choice: Choice | None = None
     is_guest_list_cut: bool = False
     """The provider says that `attendees` is not the whole list: who is missing from it need not be gone. Not shown."""
 
@@ -254,12 +255,14 @@ class Provider(Protocol):
         time_zone: str | None,
         owner: str | None,
         known: Known,
+        preferences: Preferences,
     ) -> AsyncIterator[ChangePage]:
         """A round: without a cursor the window's listing, with one everything since, wherever it lies in time.
 
         `time_zone` is the calendar's as last known, for all-day events; a page's own zone goes before it. `owner` is
-        the account's address, for `self`. CursorExpired can come at any page; what was read until then must be thrown
-        away. A provider whose increments do not tell everything lists the window instead (`starts_listing`).
+        the account's address, for `self`; `preferences` are the project's, for meeting links. CursorExpired can come at
+        any page; what was read until then must be thrown away. A provider whose increments do not tell everything
+        lists the window instead (`starts_listing`).
         """
         ...
 

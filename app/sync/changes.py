@@ -46,7 +46,7 @@ _KIND_OF = {
     "own_response_status": "responses_changed",
 }
 
-_CONSEQUENCES = {"is_exception", "meeting_candidates"}
+_CONSEQUENCES = {"is_exception", "meeting_candidates", "meeting_choice"}
 """Fields that follow from others: they make no kind of their own beside them."""
 
 _OWN_KINDS = {"status", "attendees"}
@@ -126,7 +126,7 @@ def _event_change(event: RemoteEvent, row: StoredRow | None, window: Window) -> 
 
 def _change(change: ChangeKind, row: StoredRow | None, event: RemoteEvent, *kinds: str) -> Change:
     shown = content.render(event)
-    return Change(change, row, event, shown, content.digest(shown), kinds)
+    return Change(change, row, event, shown.text, shown.digest, kinds)
 
 
 def describe(before: str, after: str, *, is_guest_list_cut: bool = False) -> tuple[tuple[str, ...], dict[str, Any]]:

@@ -165,6 +165,7 @@ async def _fetch(rt: Runtime, claim: Claim, tokens: GrantTokens) -> tuple[Identi
             time_zone=zone,
             owner=owner,
             known=partial(store.known, rt, claim.calendar_id, window),
+            preferences=claim.preferences,
         )
         async for page in pages:
             fetched.add(page)

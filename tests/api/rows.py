@@ -166,7 +166,7 @@ async def write_event(tx: Tx, project_id: UUID, calendar_id: UUID, **values: Any
         | values
     )
     shown = content.render(event)
-    row |= {name: getattr(event, name) for name in _STORED} | {"content": shown, "content_hash": content.digest(shown)}
+    row |= {name: getattr(event, name) for name in _STORED} | {"content": shown.text, "content_hash": shown.digest}
     await tx.execute(_EVENT, row | {"id": event_id, "project_id": project_id, "calendar_id": calendar_id} | stamp)
     return public(EVENT, event_id)
 

@@ -51,7 +51,17 @@ SHOWN: dict[str, Any] = {
     "is_exception": False,
     "meeting_url": "https://meet.google.com/x",
     "meeting_platform": "google_meet",
-    "meeting_candidates": [{"url": "https://meet.google.com/x", "platform": "google_meet", "source": "conference"}],
+    "meeting_candidates": [
+        {
+            "url": "https://meet.google.com/x",
+            "platform": "google_meet",
+            "source": "conference_data",
+            "score": 100,
+            "passcode": None,
+            "unwrapped_from": None,
+        }
+    ],
+    "meeting_choice": "only",
     "html_link": "https://calendar.google.com/x",
     "change_seq": 1,
     "bot_override": None,
@@ -82,7 +92,8 @@ async def test_an_event_as_it_is_shown(client: httpx.AsyncClient, rows: Rows) ->
         attendees=(attendee,),
         meeting_url="https://meet.google.com/x",
         meeting_platform="google_meet",
-        meeting_candidates=(MeetingCandidate("https://meet.google.com/x", "google_meet", "conference"),),
+        meeting_choice="only",
+        meeting_candidates=(MeetingCandidate("https://meet.google.com/x", "google_meet", "conference_data", 100),),
         html_link="https://calendar.google.com/x",
         raw='{"id": "abc", "nested": {"list": [1, null, "\\u2603"]}}',
     )

@@ -2,16 +2,18 @@
 
 import asyncio
 import sys
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import asyncpg
+import orjson
 import pytest
 from alembic import command
 from alembic.config import Config
 
 from app.ids import new_id
-from app.meetings import MeetingCandidate
+from app.meetings import Choice, MeetingCandidate
 from app.providers.base import Attendee, Person, RemoteEvent
 from app.sync import content
 
@@ -55,7 +57,7 @@ VALUES ($1, $1, $1, 'abc', 'abc@example.com', 'Läufer "☃" \\', E'a\\tb\\nc\\x
     false, '2026-12-01', '2026-12-02', 'Europe/Berlin', 'confirmed', '{"email":"ada@example.com","name":null,"self":true}',
     '[{"email":"b@example.com","name":"B","response_status":"accepted","optional":true,"organizer":false,"self":false,"resource":false}]',
     'accepted', 'series', '2026-12-01T08:00:00Z', true,
-    '[{"url":"https://meet.google.com/x","platform":"google_meet","source":"hangout_link"}]', 1, '\\x00', now(), now())
+    $2, 1, '\\x00', now(), now())
 """  # noqa: E501 - as it was stored
 
 _SAME = RemoteEvent(
@@ -83,22 +85,55 @@ _SAME = RemoteEvent(
     is_exception=True,
     meeting_url=None,
     meeting_platform=None,
-    meeting_candidates=(MeetingCandidate("https://meet.google.com/x", "google_meet", "hangout_link"),),
+    meeting_candidates=(MeetingCandidate("https://meet.google.com/x", "google_meet", "hangout_link", 90),),
     html_link=None,
     raw=None,
 )
 
 
-async def test_content_is_made_as_the_engine_makes_it(config: Config, database_url: str) -> None:
-    """So the first round after the migration finds nothing changed; and the way back loses nothing."""
+_ZOOM = "https://zoom.us/j/123456789?pwd=aB%2F1.x&from=addon"
+_TEAMS = "https://teams.live.com/meet/9312345678901?p=Äb3"
+_FOUND: list[tuple[tuple[MeetingCandidate, ...], Choice | None]] = [
+    ((), None),
+    (_SAME.meeting_candidates, "only"),
+    (
+        (
+            MeetingCandidate("https://meet.google.com/x", "google_meet", "conference_data", 100),
+            MeetingCandidate(_ZOOM, "zoom", "location", 70, "aB%2F1.x"),
+            MeetingCandidate(_TEAMS, "microsoft_teams", "description", 50, "Äb3"),
+        ),
+        "source",
+    ),
+    (
+        (
+            MeetingCandidate(_ZOOM, "zoom", "description", 50, "aB%2F1.x"),
+            MeetingCandidate('https://other.example/a"b', "unknown", "description", 50),
+        ),
+        "ambiguous",
+    ),
+]
+
+
+@pytest.mark.parametrize(("candidates", "choice"), _FOUND)
+async def test_content_is_made_as_the_engine_makes_it(
+    config: Config, database_url: str, candidates: tuple[MeetingCandidate, ...], choice: Choice | None
+) -> None:
+    """So the first round after an upgrade finds nothing changed; and the way back loses nothing."""
+    same = content.render(replace(_SAME, meeting_candidates=candidates, meeting_choice=choice))
+    old = [{"url": c.url, "platform": c.platform, "source": c.source} for c in candidates]
     await asyncio.to_thread(command.downgrade, config, "0001")
     connection = await asyncpg.connect(database_url)
-    await connection.execute(_OLD_ROW, new_id())
+    await connection.execute(_OLD_ROW, new_id(), orjson.dumps(old).decode())
     [before] = await connection.fetch("SELECT * FROM calendar_events")
-    await asyncio.to_thread(command.upgrade, config, "0002")
+    await asyncio.to_thread(command.upgrade, config, "0004")
+    [first] = await connection.fetch("SELECT content, content_hash FROM calendar_events")
+    await asyncio.to_thread(command.upgrade, config, "head")
     [row] = await connection.fetch("SELECT content, content_hash FROM calendar_events")
-    assert row["content"] == content.render(_SAME)
-    assert row["content_hash"] == content.digest(row["content"])
+    assert (row["content"], row["content_hash"]) == (same.text, same.digest)
+    assert first["content_hash"] == same.digest
+    await asyncio.to_thread(command.downgrade, config, "0004")
+    [back] = await connection.fetch("SELECT content, content_hash FROM calendar_events")
+    assert tuple(back) == tuple(first)
     await asyncio.to_thread(command.downgrade, config, "0001")
     [after] = await connection.fetch("SELECT * FROM calendar_events")
     await connection.close()

@@ -14,6 +14,7 @@ from app.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
+from app.meetings import NO_PREFERENCES
 from app.providers.base import ChangePage, Parked, Tombstone, Window
 from app.providers.google.client import PAGE_LIMIT
 from tests.provider.harness import API, Google, nothing_known, refusal, scripted_google
@@ -35,6 +36,7 @@ async def _round(google: Google, cursor: str | None, calendar: str = "ana@exampl
         time_zone="Europe/Berlin",
         owner=None,
         known=nothing_known,
+        preferences=NO_PREFERENCES,
     )
     return [page async for page in pages]
 

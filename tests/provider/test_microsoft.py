@@ -13,6 +13,7 @@ import respx
 from redis.asyncio import Redis
 
 from app.errors import ChannelExists, ChannelRefused, CursorExpired, ProviderContract, ProviderThrottled
+from app.meetings import NO_PREFERENCES
 from app.providers.base import Access, AppCredentials, ChangePage, ChannelRequest, Stored, Window
 from app.providers.http import ProviderHttp
 from app.providers.limits import Limits
@@ -50,6 +51,7 @@ class Graph:
             time_zone=None,
             owner="ana@example.com",
             known=look if known else nothing_known,
+            preferences=NO_PREFERENCES,
         )
         return [page async for page in pages]
 

@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import quote
 
 from app.errors import AccessLost, AccessTokenRejected, CalendarGone, GrantRevoked, RoundTooLarge
+from app.meetings import Preferences
 from app.providers.base import (
     Access,
     Account,
@@ -131,6 +132,7 @@ class GoogleCalendar:
         time_zone: str | None,
         owner: str | None,
         known: Known,
+        preferences: Preferences,
     ) -> AsyncIterator[ChangePage]:
         """One round of "Events: list" (guide "Synchronize resources efficiently").
 
@@ -156,7 +158,7 @@ class GoogleCalendar:
                 classify=errors.classify_page if page_token else classify,
                 goes_on=page_token is not None,
             )
-            page = map_page(answer, time_zone=time_zone)
+            page = map_page(answer, time_zone=time_zone, preferences=preferences)
             yield page.change
             if page.next_page is None:
                 return

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from app.errors import ProviderContract
-from app.meetings import UNKNOWN, find
+from app.meetings import NO_PREFERENCES, Preferences, find
 from app.providers.base import (
     Attendee,
     ChangePage,
@@ -43,7 +43,7 @@ class Page(NamedTuple):
     next_page: str | None
 
 
-def map_page(page: object, *, time_zone: str | None) -> Page:
+def map_page(page: object, *, time_zone: str | None, preferences: Preferences = NO_PREFERENCES) -> Page:
     """A response of "Events: list". `time_zone` is the calendar's as last known; the page's own goes before it.
 
     ProviderContract where the page itself is not as documented: no list of items, no token to go on with.
@@ -59,7 +59,7 @@ def map_page(page: object, *, time_zone: str | None) -> Page:
     zone = known_zone(page.get("timeZone")) or known_zone(time_zone)
     name = page.get("summary")
     change = ChangePage(
-        items=tuple([map_item(item, time_zone=zone) for item in items]),
+        items=tuple([map_item(item, time_zone=zone, preferences=preferences) for item in items]),
         cursor=cursor,
         calendar_name=name if isinstance(name, str) and is_storable(name) else None,
         time_zone=zone,
@@ -67,7 +67,7 @@ def map_page(page: object, *, time_zone: str | None) -> Page:
     return Page(change, next_page)
 
 
-def map_item(item: object, *, time_zone: str | None) -> Item:
+def map_item(item: object, *, time_zone: str | None, preferences: Preferences = NO_PREFERENCES) -> Item:
     """One entry of `items`. `time_zone` is the calendar's known zone: where dates begin and end (None: UTC)."""
     if isinstance(item, dict) and isinstance(key := item.get("id"), str) and not is_storable(key):
         return park(None, "id_invalid", dump(item)[0])
@@ -83,12 +83,14 @@ def map_item(item: object, *, time_zone: str | None) -> Item:
     if flaw is not None:
         return park(event_id, flaw, raw)
     try:
-        return _event(event_id, item, raw=raw, time_zone=time_zone)
+        return _event(event_id, item, raw=raw, time_zone=time_zone, preferences=preferences)
     except Unreadable as exc:
         return park(event_id, exc.reason, raw)
 
 
-def _event(event_id: str, item: dict[str, Any], *, raw: str | None, time_zone: str | None) -> RemoteEvent:
+def _event(
+    event_id: str, item: dict[str, Any], *, raw: str | None, time_zone: str | None, preferences: Preferences
+) -> RemoteEvent:
     zone = time_zone or "UTC"
     start, end = _span(item, zone)
     series_id = identifier(item, "recurringEventId")
@@ -96,13 +98,13 @@ def _event(event_id: str, item: dict[str, Any], *, raw: str | None, time_zone: s
     original = None if original is None else moment(original, zone=zone, what="original_start")
     moved = original is not None and (original.at != start.at or (original.day is None) != (start.day is None))
     attendees, own_response = _attendees(item.get("attendees"))
-    location, description = text(item, "location"), text(item, "description")
-    candidates = find(structured=_conference_links(item), location=location, description=description)
-    best = candidates[0] if candidates else None
+    name, location, description = text(item, "summary"), text(item, "location"), text(item, "description")
+    texts = (("location", location), ("description", description), ("name", name))
+    meeting = find(structured=_conference_links(item), texts=texts, preferences=preferences)
     return RemoteEvent(
         platform_uuid=event_id,
         ical_uid=identifier(item, "iCalUID"),
-        name=text(item, "summary"),
+        name=name,
         description=description,
         location=location,
         start_time=start.at,
@@ -122,9 +124,10 @@ def _event(event_id: str, item: dict[str, Any], *, raw: str | None, time_zone: s
         series_id=series_id,
         original_start_time=original.at if original else None,
         is_exception=series_id is not None and moved,
-        meeting_url=best.url if best else None,
-        meeting_platform=best.platform if best and best.platform != UNKNOWN else None,
-        meeting_candidates=candidates,
+        meeting_url=meeting.url,
+        meeting_platform=meeting.platform,
+        meeting_candidates=meeting.candidates,
+        meeting_choice=meeting.choice,
         html_link=text(item, "htmlLink"),
         raw=raw,
         is_guest_list_cut=item.get("attendeesOmitted") is True,

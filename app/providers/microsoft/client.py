@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from app.errors import ChannelExists, ChannelRefused, ProviderContract, RoundTooLarge
+from app.meetings import Preferences
 from app.providers.base import (
     Access,
     Account,
@@ -96,12 +97,13 @@ class MicrosoftCalendar:
         time_zone: str | None,
         owner: str | None,
         known: Known,
+        preferences: Preferences,
     ) -> AsyncIterator[ChangePage]:
         """A round of "calendarView: delta", and the window's listing where that does not say enough.
 
         CursorExpired may come at any page.
         """
-        owner = owner.lower() if owner else None
+        read = partial(map_item, time_zone=time_zone, owner=owner.lower() if owner else None, preferences=preferences)
         entries: list[object] | None = None
         link: str | None = None
         left: tuple[Item, ...] = ()
@@ -110,14 +112,14 @@ class MicrosoftCalendar:
         if cursor is not None and entries is not None:
             look_up = partial(self._event, access, remote_calendar_id)
             verdict = await rounds.judge(entries, known)
-            told = await rounds.complete(verdict, look_up, window=window, time_zone=time_zone, owner=owner)
+            told = await rounds.complete(verdict, look_up, read, window=window)
             if told.is_enough:
                 yield ChangePage(told.items, link)
                 return
             left = told.items
         removed = rounds.removed_ids(entries or ())
         async for page in self._listing(access, remote_calendar_id, link, window=window):
-            mapped = tuple([map_item(item, time_zone=time_zone, owner=owner) for item in page.entries])
+            mapped = tuple([read(item) for item in page.entries])
             if page.is_first:  # before what is listed: an event that has come back meanwhile is told by the listing
                 yield ChangePage((*left, *mapped), page.cursor, starts_listing=True, removed=removed)
             else:

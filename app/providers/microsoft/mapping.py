@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Final, NamedTuple
 
-from app.meetings import UNKNOWN, find
+from app.meetings import NO_PREFERENCES, Preferences, find
 from app.providers.base import Attendee, Item, Person, RemoteEvent, ResponseStatus, Tombstone
 from app.providers.items import Unreadable, dump, identifier, is_storable, is_too_long, park, read, text
 from app.providers.microsoft import times
@@ -29,6 +29,7 @@ _RESPONSES: Final[Mapping[str, ResponseStatus]] = {
 }
 _VISIBILITY: Final = {"normal": "default", "personal": "private", "private": "private", "confidential": "confidential"}
 _EVENT_TYPES: Final = {"oof": "outOfOffice", "workingElsewhere": "workingLocation"}
+_LOCATIONS_MOST = 10
 FIELDS: Final = (
     "id,subject,body,bodyPreview,start,end,isAllDay,isCancelled,isOrganizer,showAs,sensitivity,type,seriesMasterId,"
     "originalStart,originalStartTimeZone,originalEndTimeZone,iCalUId,uid,responseStatus,attendees,organizer,location,"
@@ -57,7 +58,9 @@ def kind_of(item: object) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def map_item(item: object, *, time_zone: str | None, owner: str | None) -> Item:
+def map_item(
+    item: object, *, time_zone: str | None, owner: str | None, preferences: Preferences = NO_PREFERENCES
+) -> Item:
     """One event of a listing, or an entry of a delta round. `owner` is the account's address, in lower case."""
     if isinstance(item, dict) and isinstance(key := item.get("id"), str) and not is_storable(key):
         return park(None, "id_invalid", dump(item)[0])
@@ -72,13 +75,19 @@ def map_item(item: object, *, time_zone: str | None, owner: str | None) -> Item:
     if flaw is not None:
         return park(event_id, flaw, raw)
     try:
-        return _event(event_id, item, raw=raw, time_zone=time_zone, owner=owner)
+        return _event(event_id, item, raw=raw, time_zone=time_zone, owner=owner, preferences=preferences)
     except Unreadable as exc:
         return park(event_id, exc.reason, raw)
 
 
 def _event(
-    event_id: str, item: dict[str, Any], *, raw: str | None, time_zone: str | None, owner: str | None
+    event_id: str,
+    item: dict[str, Any],
+    *,
+    raw: str | None,
+    time_zone: str | None,
+    owner: str | None,
+    preferences: Preferences,
 ) -> RemoteEvent:
     if item.get("type") == "seriesMaster":
         raise Unreadable("series_master")  # its times are not an occurrence's
@@ -87,13 +96,13 @@ def _event(
     series_id = identifier(item, "seriesMasterId") or None
     organizer, is_own = _person(item.get("organizer")), item.get("isOrganizer") is True
     attendees = _attendees(item.get("attendees"), organizer=organizer, owner=owner)
-    location, body = _location(item), _body(item)
-    candidates = find(structured=_meeting_links(item), location=location, description=body)
-    best = candidates[0] if candidates else None
+    name, location, body = _filled(item, "subject"), _location(item), _body(item)
+    texts = (("location", location), *_more_locations(item), ("description", body), ("name", name))
+    meeting = find(structured=_meeting_links(item), texts=texts, preferences=preferences)
     return RemoteEvent(
         platform_uuid=event_id,
         ical_uid=identifier(item, "uid") or (None if series_id else identifier(item, "iCalUId")) or None,
-        name=_filled(item, "subject"),
+        name=name,
         description=_description(item, body),
         location=location,
         start_time=span.start,
@@ -113,9 +122,10 @@ def _event(
         series_id=series_id,
         original_start_time=_original_start(item, span) if series_id else None,
         is_exception=item.get("type") == "exception",
-        meeting_url=best.url if best else None,
-        meeting_platform=best.platform if best and best.platform != UNKNOWN else None,
-        meeting_candidates=candidates,
+        meeting_url=meeting.url,
+        meeting_platform=meeting.platform,
+        meeting_candidates=meeting.candidates,
+        meeting_choice=meeting.choice,
         html_link=_filled(item, "webLink"),
         raw=raw,
         is_guest_list_cut=item.get("hideAttendees") is True and not is_own,
@@ -156,6 +166,16 @@ def _location(item: dict[str, Any]) -> str | None:
     if not isinstance(location, dict):
         raise Unreadable("field_invalid")
     return _filled(location, "displayName")
+
+
+def _more_locations(item: dict[str, Any]) -> list[tuple[str, str | None]]:
+    """Texts of `locations` beside the first, and the addresses of all; what is odd about them is left out."""
+    locations = item.get("locations")
+    if not isinstance(locations, list):
+        return []
+    named = [place for place in locations[:_LOCATIONS_MOST] if isinstance(place, dict)]
+    texts = [place.get("displayName") for place in named[1:]] + [place.get("locationUri") for place in named]
+    return [("location", value) for value in texts if isinstance(value, str) and value]
 
 
 def _body(item: dict[str, Any]) -> str | None:
@@ -236,7 +256,7 @@ def _own_response(value: object, attendees: tuple[Attendee, ...]) -> ResponseSta
 
 
 def _meeting_links(item: dict[str, Any]) -> list[tuple[str, str]]:
-    """The structured links: the online meeting's, the older field for it, and a location that is an address."""
+    """The structured links: the online meeting's, and the older field for it."""
     links: list[tuple[str, str]] = []
     meeting = item.get("onlineMeeting")
     if meeting is not None and not isinstance(meeting, dict):

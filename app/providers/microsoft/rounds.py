@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from app.errors import RoundTooLarge
 from app.providers.base import Item, Known, RemoteEvent, Tombstone, Window
-from app.providers.microsoft.mapping import kind_of, map_item
+from app.providers.microsoft.mapping import kind_of
 
 LOOKED_UP_MOST = 20
 """Tombstones of events that are looked up one by one; more of them cost more than the listing, and are left to it."""
@@ -101,10 +101,9 @@ async def judge(entries: Iterable[object], known: Known) -> Verdict:
 async def complete(
     verdict: Verdict,
     look_up: Callable[[str], Awaitable[object]],
+    read: Callable[[object], Item],
     *,
     window: Window,
-    time_zone: str | None,
-    owner: str | None,
 ) -> Told:
     """The round after its look-ups. One that contradicts its tombstone sends the run to the listing.
 
@@ -115,7 +114,7 @@ async def complete(
     is_enough = verdict.is_enough
     for event_id in verdict.removed:
         entry = await look_up(event_id)
-        item = None if entry is None else map_item(entry, time_zone=time_zone, owner=owner)
+        item = None if entry is None else read(entry)
         if item is None:
             gone.append(Tombstone(event_id))
         elif isinstance(item, RemoteEvent) and not window.overlaps(item.start_time, item.end_time):
@@ -124,5 +123,5 @@ async def complete(
             is_enough = False
     if not is_enough:
         return Told(tuple(left), is_enough=False)
-    changed = [map_item(entry, time_zone=time_zone, owner=owner) for entry in verdict.changed.values()]
+    changed = [read(entry) for entry in verdict.changed.values()]
     return Told((*changed, *gone, *left), is_enough=True)

@@ -236,8 +236,8 @@ def test_the_conference_is_the_meeting() -> None:
     event = _event(conferenceData=_conference(MEET), hangoutLink=MEET, location="zoom.us/j/123456789")
     assert (event.meeting_url, event.meeting_platform) == (MEET, "google_meet")
     assert event.meeting_candidates == (
-        MeetingCandidate(MEET, "google_meet", "conference_data"),
-        MeetingCandidate("https://zoom.us/j/123456789", "zoom", "location"),
+        MeetingCandidate(MEET, "google_meet", "conference_data", 100),
+        MeetingCandidate("https://zoom.us/j/123456789", "zoom", "location", 70),
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.meetings import MeetingCandidate
+from app.meetings import SCORES, MeetingCandidate
 from app.providers.base import RAW_LIMIT, Attendee, Parked, Person, RemoteEvent, Tombstone
 from app.providers.google.mapping import map_item as map_google
 from app.providers.microsoft.mapping import map_item
@@ -248,7 +248,7 @@ def test_guests() -> None:
 )
 def test_where_the_meeting_is_found(fields: dict[str, Any], source: str) -> None:
     event = _event(**fields)
-    assert event.meeting_candidates[0] == MeetingCandidate(JOIN, "microsoft_teams", source)
+    assert event.meeting_candidates[0] == MeetingCandidate(JOIN, "microsoft_teams", source, SCORES[source])
     assert (event.meeting_url, event.meeting_platform) == (JOIN, "microsoft_teams")
 
 

@@ -1,0 +1,163 @@
+"""The project that the key belongs to, and what it prefers."""
+
+from typing import Annotated, Final
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from starlette.responses import Response
+
+from app import projects
+from app.api import queries
+from app.api.deps import ProjectId, Reading, Writing
+from app.api.inputs import Input, at_most
+from app.api.operations import body_examples, example, problems
+from app.api.outputs import Output, ProjectRef
+from app.api.problems import escape, invalid
+from app.api.render import answer
+from app.api.route import ApiRoute
+from app.db import ReadTx
+from app.errors import FieldProblem, NotFound
+from app.ids import PROJECT, public
+from app.meetings import HOSTS, NAMES, SELF_HOSTED_NAMES, WRAPPER_HOSTS, is_public_name
+
+PLATFORMS_MOST = 20
+HOSTS_MOST = 50
+"""Of all platforms together."""
+
+_Platforms = Annotated[
+    list[str],
+    BeforeValidator(at_most(PLATFORMS_MOST)),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "maxItems": PLATFORMS_MOST,
+            "uniqueItems": True,
+            "items": {"type": "string", "enum": sorted(NAMES)},
+            "description": "Platforms whose links go before all others, the most wanted first",
+        }
+    ),
+]
+_HOSTS_SHAPE: Final = {"type": "array", "uniqueItems": True, "items": {"type": "string", "maxLength": 253}}
+_ExtraHosts = Annotated[
+    dict[str, Annotated[list[str], BeforeValidator(at_most(HOSTS_MOST))]],
+    BeforeValidator(at_most(len(SELF_HOSTED_NAMES))),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": dict.fromkeys(sorted(SELF_HOSTED_NAMES), _HOSTS_SHAPE),
+            "additionalProperties": False,
+            "description": f"Hosts of your own by platform, {HOSTS_MOST} in all: plain public names in lower case",
+        }
+    ),
+]
+
+
+class MeetingPreferences(Input):
+    """Which links of an event go first, and which hosts of your own hold meetings."""
+
+    platforms: Annotated[_Platforms, Field(default_factory=list)]
+    extra_hosts: Annotated[_ExtraHosts, Field(default_factory=dict)]
+
+
+class ProjectUpdate(Input):
+    """What may change; fields that are left out stay as they are."""
+
+    meeting_preferences: Annotated[
+        MeetingPreferences | None, Field(description="Takes the place of all that was set; null: none")
+    ] = None
+
+
+class PreferencesShown(Output):
+    """Which links of an event go first, and which hosts of your own hold meetings."""
+
+    platforms: list[str]
+    extra_hosts: dict[str, list[str]]
+
+
+class Project(Output):
+    """A project."""
+
+    id: ProjectRef
+    name: str
+    meeting_preferences: PreferencesShown
+
+
+_EXAMPLE: Final = {
+    "id": "proj_01JD4Q7M2N4P6R8T0V2X4Z6B8D",
+    "name": "production",
+    "meeting_preferences": {"platforms": ["zoom", "google_meet"], "extra_hosts": {"jitsi": ["meet.example.com"]}},
+}
+_PATCH: Final = body_examples(
+    order={"meeting_preferences": {"platforms": ["zoom"]}},
+    own_hosts={"meeting_preferences": {"extra_hosts": {"jitsi": ["meet.example.com"], "bigbluebutton": ["b.example"]}}},
+    nothing={"meeting_preferences": {}},
+)
+
+router = APIRouter(prefix="/api/v1/project", tags=["Project"], route_class=ApiRoute)
+
+
+async def _shown(tx: ReadTx, project_id: UUID) -> Response:
+    row = await queries.project(tx, project_id)
+    if row is None:
+        raise NotFound
+    preferences = projects.preferences_of(row.meeting_preferences)
+    hosts: dict[str, list[str]] = {}
+    for host, platform in preferences.extra_hosts:
+        hosts.setdefault(platform, []).append(host)
+    shown = {"platforms": preferences.platforms, "extra_hosts": hosts}
+    return answer({"id": public(PROJECT, row.id), "name": row.name, "meeting_preferences": shown})
+
+
+@router.get("", response_model=Project, summary="Get the project", responses=problems() | {200: example(_EXAMPLE)})
+async def get_project(tx: Reading, project_id: ProjectId) -> Response:
+    """The project that the key belongs to."""
+    return await _shown(tx, project_id)
+
+
+@router.patch(
+    "",
+    response_model=Project,
+    summary="Change the project",
+    responses=problems("not_unique", "host_not_allowed", takes="body") | {200: example(_EXAMPLE)},
+    openapi_extra=_PATCH,
+)
+async def update_project(body: ProjectUpdate, tx: Writing, project_id: ProjectId) -> Response:
+    """Preferences count from each event's next change on, at the latest from the calendar's daily listing;
+    `POST /calendars/{id}/sync` with `full` lists at once. Events whose link changes by it are announced as updated.
+    """
+    if "meeting_preferences" in body.model_fields_set:
+        given = body.meeting_preferences or MeetingPreferences.model_validate({})
+        _check(given)
+        await projects.prefer(tx, project_id, platforms=given.platforms, extra_hosts=given.extra_hosts)
+    return await _shown(tx, project_id)
+
+
+def _check(given: MeetingPreferences) -> None:
+    """Invalid (422) unless every name is a platform's and every host could be the project's own."""
+    found = [
+        FieldProblem(f"/meeting_preferences/platforms/{index}", "not_allowed", "is no platform that links are known of")
+        for index, name in enumerate(given.platforms)
+        if name not in NAMES
+    ]
+    if len(set(given.platforms)) < len(given.platforms):
+        found.append(FieldProblem("/meeting_preferences/platforms", "not_unique", "must name each platform once"))
+    place = "/meeting_preferences/extra_hosts"
+    found += [
+        FieldProblem(f"{place}/{escape(name)[:60]}", "not_allowed", "is no platform that runs on hosts of one's own")
+        for name in given.extra_hosts
+        if name not in SELF_HOSTED_NAMES
+    ]
+    hosts = [host for named in given.extra_hosts.values() for host in named]
+    if len(hosts) > HOSTS_MOST:
+        found.append(FieldProblem(place, "too_long", f"at most {HOSTS_MOST} hosts in all"))
+    elif len(set(hosts)) < len(hosts):
+        found.append(FieldProblem(place, "not_unique", "must name each host once"))
+    found += [
+        FieldProblem(f"{place}/{escape(name)[:60]}/{index}", "host_not_allowed", "is no plain public name, or taken")
+        for name, named in given.extra_hosts.items()
+        for index, host in enumerate(named)
+        if not is_public_name(host) or HOSTS.of(host) or WRAPPER_HOSTS.of(host)
+    ]
+    if found:
+        raise invalid(found)
