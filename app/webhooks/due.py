@@ -21,7 +21,7 @@ LATER_SHARE = 8
 """One in so many places of a batch is kept for what is not a first attempt, so that an overload starves no retry."""
 BURST_SECONDS = 0.25
 """A rate limit holds on average; so much of a second's worth may go out at once."""
-BLOCKED_SECONDS = 30.0
+BLOCKED_SECONDS = 10.0
 """Who waits in a lane is made due by the end of its head; after this time it is looked at whatever happened."""
 PARKED_SECONDS = 300.0
 """After this time a disabled endpoint's digest is looked at again, for whatever reason it was not woken."""

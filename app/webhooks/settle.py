@@ -13,7 +13,8 @@ from uuid import UUID
 
 import orjson
 
-from app.db import Database, DirectTx
+from app.db import DATABASE_ERRORS, Database, DirectTx
+from app.telemetry import log
 from app.webhooks.claims import Claim
 from app.webhooks.payloads import EVENTS_UPDATE
 from app.webhooks.standing import THROTTLING, Result, judge
@@ -148,6 +149,24 @@ DELETE FROM delivery_gaps g USING most m
 """
 
 
+# The same once more, after the commit: what was published while the record was under way may have been seen waiting
+# behind a head that was done, and put off.
+_WAKE_LANES = """
+WITH waiting AS (
+    SELECT d.id FROM deliveries d
+     WHERE NOT (d.is_claimed AND d.next_attempt_at > app_now()) AND d.id IN (
+        SELECT (SELECT n.id FROM deliveries n
+                 WHERE n.endpoint_id = h.endpoint_id AND n.lane = h.lane AND n.state = 'pending'
+                 ORDER BY n.seq LIMIT 1)
+          FROM unnest(CAST(:endpoints AS uuid[]), CAST(:lanes AS uuid[])) AS h (endpoint_id, lane)
+     )
+     ORDER BY d.id FOR UPDATE
+)
+UPDATE deliveries d SET next_attempt_at = least(d.next_attempt_at, app_now()), fence = d.fence + 1
+  FROM waiting WHERE d.id = waiting.id AND d.attempt_count = 0
+"""
+
+
 async def settle(db: Database, outcomes: Sequence[Outcome]) -> Settled:
     """Record how claims ended, with one attempt each, and what that means for their endpoints and lanes.
 
@@ -164,7 +183,18 @@ async def settle(db: Database, outcomes: Sequence[Outcome]) -> Settled:
         heads = [claim for claim in ended if claim.delivery_id in ours]
         if heads:
             await tx.execute(_NEXT_IN_LANE, _heads(heads) | {"locked": locked, "ids": list(ours)})
+    if heads:
+        await _wake_lanes(db, heads)
     return Settled(ours, is_more=is_changed or bool(heads))
+
+
+async def _wake_lanes(db: Database, heads: Sequence[Claim]) -> None:
+    """Recorded is recorded: where this fails, who waits in a lane is looked at after BLOCKED_SECONDS."""
+    try:
+        async with db.direct() as tx:
+            await tx.execute(_WAKE_LANES, _heads(heads))
+    except DATABASE_ERRORS as exc:
+        log.warning("delivery.lanes_not_woken", error=type(exc).__name__)
 
 
 def _is_plain(outcome: Outcome) -> bool:

@@ -7,18 +7,24 @@ from uuid import UUID
 
 from app.ids import CALENDAR, new_id, public
 from app.runtime import Runtime
+from app.webhooks.attempts import attempt
 from app.webhooks.delivery import deliver_due
+from app.webhooks.settle import settle
 from tests.harness import Project
 from tests.integration.delivering import (
     Endpoint,
     Receiver,
     bodies,
+    claim_all,
     deliveries,
     later,
     new_endpoint,
+    rows,
     send,
     tell,
 )
+
+_WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 class TestOrder:
@@ -64,6 +70,26 @@ class TestOrder:
         assert self.seqs(receiver, blocked) == [1]
         assert await later(rt, seconds=6) == 5
         assert self.seqs(receiver, blocked) == [1, 1, 2, 3, 4, 5]
+
+    async def test_what_is_published_while_its_head_is_recorded_is_due_at_once(
+        self, rt: Runtime, project: Project, receiver: Receiver
+    ) -> None:
+        """It was seen to wait behind a head that was done a moment later."""
+        await self.ordered(rt, project, receiver.url)
+        calendar = new_id()
+        await tell(rt, project, calendar, 1)
+        [head] = await claim_all(rt)
+        outcome = await attempt(rt, head)
+        async with rt.db.transaction() as tx:
+            await tx.execute("SELECT FROM deliveries WHERE id = :id FOR UPDATE", {"id": head.delivery_id})
+            recording = asyncio.create_task(settle(rt.db, [outcome]))
+            while not await rows(rt, _WAITING):
+                assert not recording.done()
+            await tell(rt, project, calendar, 2)
+            assert await claim_all(rt) == []
+        await recording
+        assert await deliver_due(rt) == 1
+        assert self.seqs(receiver, calendar) == [1, 2]
 
     async def test_a_long_lane_whose_head_comes_later_holds_up_nobody(
         self, rt: Runtime, project: Project, receiver: Receiver
