@@ -179,6 +179,8 @@ class Courier:
             outcome = given_back(claim)
             raise
         finally:
+            if self._turns.done(turn):
+                self.wake.set()
             self._ended_turn(claim)
             if outcome is None:
                 self._let_go(1)
@@ -187,8 +189,6 @@ class Courier:
                 self._recordable.set()
                 if outcome.error == "gone":
                     self._give_back(lane)
-            if self._turns.done(turn):
-                self.wake.set()
 
     async def _attempt(self, lane: Lane, claim: Claim) -> Outcome | None:
         """None where the delivery was dropped while it waited."""

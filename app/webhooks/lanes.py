@@ -23,7 +23,7 @@ QUICK_SECONDS = 0.5
 """An endpoint whose attempts take less on average is quick."""
 LATER_TURNS = 8
 """One turn in so many of a lane is for what is no first attempt, whoever else waits."""
-LANES_REMEMBERED = 2_000
+LANES_REMEMBERED = 500
 """Of endpoints that have nothing in hand; who was quick needs not begin with FIRST_SLOTS again."""
 
 
