@@ -27,6 +27,8 @@ from app.webhooks import payloads, replays
 from workers.main import work as run_worker
 
 _ROOT = Path(__file__).resolve().parent.parent
+_KEEP_ALIVE_SECONDS = 75
+"""Longer than clients and load balancers keep an idle connection (5 and 60 s), so that none of them sends into its end."""
 _GRACE_SECONDS = 10
 
 
@@ -101,6 +103,7 @@ def serve(host: str, port: int) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
 
