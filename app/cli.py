@@ -28,7 +28,7 @@ from workers.main import work as run_worker
 
 _ROOT = Path(__file__).resolve().parent.parent
 _KEEP_ALIVE_SECONDS = 75
-"""Longer than clients and load balancers keep an idle connection (5 and 60 s), so that none of them sends into its end."""
+"""Longer than clients and load balancers keep an idle connection (5 and 60 s), so that none sends into its end."""
 _GRACE_SECONDS = 10
 
 
