@@ -15,6 +15,11 @@ PunctualError                                 code, title, safe detail
 │  ├─ MassDeletion           a listing lacks most of a calendar: the next one decides
 │  └─ ProviderContract       unreadable payload             the run fails, the calendar stays connected
 ├─ DeliveryError       -> an attempt's outcome    webhooks/delivery
+├─ LauncherError       -> a bot's launch          bots/launchers/ only
+│  ├─ LaunchRefused          the back end will never do that: `reason`
+│  ├─ LaunchLater            nothing was done, try again after so long: `reason`
+│  ├─ LaunchUnknown          may have been done: look for it before a second try
+│  └─ LauncherKeyRefused     the launcher's key: nobody's bot is to blame
 └─ SyncSuperseded                             lost the compare-and-swap: drop quietly, count
 
 `detail` never holds a secret, a title or an address: it may be logged and shown to the project's own key.
@@ -288,6 +293,66 @@ class EgressBlocked(DeliveryError):
     """The address is one that customers' URLs must not reach."""
 
     code, title = "egress_blocked", "The address is not allowed"
+
+
+class LauncherError(PunctualError):
+    """What a back end's answer, or its silence, means for the bot.
+
+    `detail` is at most 300 characters of what the back end said, without the launcher's key, links and the bot's name.
+    """
+
+    code, title = "launcher_error", "The bot back end refused"
+
+
+LaunchRefusal = Literal[
+    "refused",
+    "invalid_meeting_url",
+    "bot_exists",
+    "unsupported_setting",
+    "address_not_allowed",
+    "not_a_back_end",
+]
+"""Why a back end will never do what was asked, a closed list. `bot_exists`: another bot is in that meeting."""
+
+LaunchDelay = Literal["unavailable", "throttled", "no_machine", "no_credits", "limit_reached", "not_yet"]
+"""Why a back end did not do now what was asked, a closed list. `not_yet`: the bot is between two states."""
+
+
+class LaunchRefused(LauncherError):
+    """The back end says no, for good."""
+
+    code, title = "launch_refused", "The bot back end refused"
+
+    def __init__(self, detail: str = "", *, reason: LaunchRefusal = "refused") -> None:
+        super().__init__(detail)
+        self.reason: LaunchRefusal = reason
+
+
+class LaunchLater(LauncherError):
+    """Nothing was done, or it may be asked for again without harm, after `after` seconds."""
+
+    code, title = "launch_later", "The bot back end asks for patience"
+
+    def __init__(self, detail: str = "", *, after: float, reason: LaunchDelay = "unavailable") -> None:
+        super().__init__(detail)
+        self.after = after
+        self.reason: LaunchDelay = reason
+
+
+class LaunchUnknown(LauncherError):
+    """A bot may have been made: look for it, after `after` seconds, before a second try."""
+
+    code, title = "launch_unknown", "The bot back end's answer was lost"
+
+    def __init__(self, detail: str = "", *, after: float) -> None:
+        super().__init__(detail)
+        self.after = after
+
+
+class LauncherKeyRefused(LauncherError):
+    """401, or 403 about the key: the launcher is at fault, not the bot."""
+
+    code, title = "launcher_key_refused", "The bot back end refuses the launcher's key"
 
 
 class SyncSuperseded(PunctualError):

@@ -42,7 +42,7 @@ class EgressAnswer(NamedTuple):
     address: str | None
     """What was dialled; None where a proxy resolved the name."""
     content: bytes = b""
-    """What was read of the body, at most MAX_READ bytes."""
+    """What was read of the body, at most MAX_READ bytes, or as many as the caller asked for."""
 
     @property
     def is_ours(self) -> bool:
@@ -105,8 +105,12 @@ class Egress:
         body: bytes | None = None,
         timeout_seconds: float,
         may_repeat: bool = False,
+        max_read: int | None = None,
     ) -> EgressAnswer:
         """One exchange within `timeout_seconds`, waiting for a connection included. The network never raises here.
+
+        `max_read` is for callers to whom the body matters: so many bytes of it are read, for as long as there is time.
+        Without it the status decides, and the beginning of the body is read for the log.
 
         Error codes: dns_error, connect_error, tls_error, timeout, egress_blocked, connection_reset,
         protocol_error, invalid_url, proxy_error (alone not the fault of whom the request is for).
@@ -115,6 +119,7 @@ class Egress:
             raise RuntimeError(f"{method} to a customer's address inside a transaction")
         exchange = Exchange()
         exchange.is_tunnelled = self._settings.egress_proxy is not None
+        exchange.max_read = max_read or 0
         token = CURRENT.set(exchange)
         try:
             target = self._judge(url, exchange)
@@ -122,7 +127,7 @@ class Egress:
                 response = await self._send(method, target, headers, body, exchange, may_repeat=may_repeat)
             exchange.answered = perf_counter()
             left = timeout_seconds - (exchange.answered - exchange.started)
-            read = await _read(response, min(left, BODY_SECONDS))
+            read = await _read(response, left if max_read else min(left, BODY_SECONDS), max_read or MAX_READ)
         except (aiohttp.ClientError, OSError, ValueError) as exc:  # TimeoutError is an OSError
             return EgressAnswer(None, _error_code(exc, exchange), None, "", exchange.phases_ms(), exchange.address)
         finally:
@@ -208,14 +213,14 @@ class Egress:
         self._names.close()
 
 
-async def _read(response: aiohttp.ClientResponse, seconds: float) -> bytes:
+async def _read(response: aiohttp.ClientResponse, seconds: float, most: int) -> bytes:
     """The first bytes of an answer. What cannot be read in time or at all is left: the status is known."""
     if response.content.is_eof():
-        return response.content.read_nowait(MAX_READ)
+        return response.content.read_nowait(most)
     read = bytearray()
     try:
         async with asyncio.timeout(seconds):
-            while len(read) < MAX_READ and (chunk := await response.content.read(MAX_READ - len(read))):
+            while len(read) < most and (chunk := await response.content.read(most - len(read))):
                 read += chunk
     except (aiohttp.ClientError, OSError) as exc:  # TimeoutError is an OSError
         log.debug("egress.answer_cut", error=type(exc).__name__)

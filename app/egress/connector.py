@@ -17,14 +17,15 @@ from aiohttp.http import RawResponseMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
-from app.egress.guard import Guard, tls_context
+from app.egress.guard import CURRENT, Guard, tls_context
 from app.egress.tunnel import Tunnel
 
 MAX_READ = 16 * 1_024
 MAX_HEAD = 64 * 1_024
 """Bytes of an answer before its body, 1xx answers included."""
 MAX_BODY = 2 * MAX_READ
-"""Bytes of a body on the wire, however they are chunked; what was read until then counts."""
+"""Bytes of a body on the wire, however they are chunked; what was read until then counts. Twice of what the caller
+reads, where that is more."""
 MAX_INFORMATIONAL = 16
 """1xx answers that may come before an answer."""
 MAX_FIELD = 8 * 1_024
@@ -47,10 +48,13 @@ class Receiving(ResponseHandler):
         self._informational = 0
         self._head = 0
         self._body = 0
+        self._max_body = MAX_BODY
 
     def set_response_params(self, **params: Any) -> None:
         """A new answer is expected."""
         self._is_head, self._informational, self._head, self._body = True, 0, 0, 0
+        exchange = CURRENT.get()
+        self._max_body = max(MAX_BODY, 2 * exchange.max_read) if exchange else MAX_BODY
         super().set_response_params(**params)
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
@@ -75,10 +79,10 @@ class Receiving(ResponseHandler):
                 self._break_off()
                 return
         if at < len(data) or not data:
-            rest = data[at : at + MAX_BODY - self._body]
+            rest = data[at : at + max(0, self._max_body - self._body)]
             self._body += len(data) - at
             super().data_received(rest)
-        if self._body > MAX_BODY and self.transport is not None:
+        if self._body > self._max_body and self.transport is not None:
             self.transport.abort()
 
     def _break_off(self) -> None:

@@ -38,6 +38,7 @@ class Exchange:
         "answered",
         "dialled",
         "is_tunnelled",
+        "max_read",
         "overdue",
         "resolved",
         "resolving",
@@ -57,6 +58,8 @@ class Exchange:
         self.address: str | None = None
         self.is_tunnelled = False
         """A proxy connects, so that the peer of our connection is not whom the request is for."""
+        self.max_read = 0
+        """Bytes of the answer's body that the caller wants, at most; 0 is the usual bound."""
         self.overdue = "timeout"
         """The error code that it would be if the time were over now."""
 

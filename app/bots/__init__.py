@@ -1,0 +1,1 @@
+"""Bots: attendances of meetings, and the back ends that carry them out."""
