@@ -1,4 +1,4 @@
-"""A local Google and Microsoft to develop and test against: they behave, they do not replay. `python -m sandbox`.
+"""A local Google, Microsoft and three bot back ends to develop and test against: they behave. `python -m sandbox`.
 
 It imports nothing from `app`: if it shared code with the product it would share its mistakes.
 """

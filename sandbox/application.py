@@ -9,6 +9,11 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sandbox.backends.attendee import Attendee
+from sandbox.backends.book import Book
+from sandbox.backends.control import BackendControl
+from sandbox.backends.meeting_baas import MeetingBaas
+from sandbox.backends.recall import Recall
 from sandbox.clock import Clock
 from sandbox.control import Control
 from sandbox.door import RequestLog
@@ -32,6 +37,7 @@ class Sandbox:
     faults: Faults
     requests: RequestLog
     graph: Graph
+    bots: Book
     app: Callable[[Scope, Receive, Send], Awaitable[None]]
 
     @classmethod
@@ -45,11 +51,14 @@ class Sandbox:
         google = Google(world, push, faults, log)
         graph = Graph(world, push, faults, log)
         control = Control(world, push, faults, log, graph)
+        bots = Book(world.clock)
+        backends = (BackendControl(bots), *(kind(bots, faults, log) for kind in (Attendee, Recall, MeetingBaas)))
         routes = [*control.routes(), *google.routes(), *graph.routes()]
+        routes += [route for backend in backends for route in backend.routes()]
         # What a client sees of a dropped connection: on a socket an answer that breaks off, else httpx's own error.
         dropped = _drop_on_socket if on_socket else _drop_in_process
         app = Starlette(routes=routes, exception_handlers={Dropped: dropped})
-        return cls(world, push, faults, log, graph, app)
+        return cls(world, push, faults, log, graph, bots, app)
 
     async def close(self) -> None:
         """Let go of whoever waits, and stop sending."""

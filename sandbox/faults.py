@@ -55,6 +55,16 @@ KINDS: dict[str, str] = {
     "slow_validation": "Graph: the validation handshake begins after params.seconds",
     "wrong_client_state": "Graph: an item with a clientState that nobody chose (params: client_state)",
     "notify_after_deletion": "Graph: a subscription that has ended is notified all the same",
+    "no_machine": "back ends: 507, no machine for a bot that goes at once",
+    "no_credits": "back ends: the balance is empty, in each one's own words",
+    "limit_reached": "back ends: too many bots, in each one's own words",
+    "conflict": "back ends: 409",
+    "redirect": "back ends: 302 (params: location)",
+    "echo": "back ends: an error that repeats the key and params.about (params: status)",
+    "failed_answer": "back ends: do what was asked, then answer 502 (params: status, retry_after)",
+    "garbled_answer": "back ends: do what was asked, then answer with JSON that breaks off",
+    "huge_answer": "back ends: do what was asked, then answer after params.bytes of blanks",
+    "odd_answer": "back ends: do what was asked, then answer with other types than documented",
 }
 """Every kind, with its parameters."""
 

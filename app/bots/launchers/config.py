@@ -9,7 +9,6 @@ import binascii
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import orjson
@@ -50,7 +49,7 @@ class Support:
     recording: frozenset[str] = frozenset(RECORDINGS)
     images: frozenset[Image] = frozenset(get_args(Image))
     can_omit_transcription: bool = True
-    leave: Mapping[str, tuple[int, int]] = MappingProxyType(dict.fromkeys(LEAVES, (1, MAX_LEAVE_SECONDS)))
+    leave: Mapping[str, tuple[int, int]] = field(default_factory=lambda: dict.fromkeys(LEAVES, (1, MAX_LEAVE_SECONDS)))
     """Which timeouts there are, and between how many seconds each may be."""
     wide_characters: bool = True
     """Whether an entry message may hold characters beyond the Basic Multilingual Plane, such as emoji."""

@@ -166,19 +166,23 @@ class MeetingBaas:
             answer = await self._http.ask("POST", f"{BOTS}/{bot}/leave", order=order, body={})
             if answer.is_success:
                 return Withdrawn("left")
-            if await self._is_over(bot, answer, order, is_schedule=is_schedule):
+            if await self._is_over(external_id, answer, order, is_schedule=is_schedule):
                 return Withdrawn("was_gone")
         raise LaunchLater(self._http.told(answer, order), after=5.0, reason="not_yet")
 
-    async def _is_over(self, bot: str, refused: Answer, order: Order, *, is_schedule: bool) -> bool:
+    async def _is_over(self, external_id: str, refused: Answer, order: Order, *, is_schedule: bool) -> bool:
         """Whether a bot that could not be made leave is at its end, rather than before its beginning."""
         if refused.status == 404 and not is_schedule:
             return True
         if refused.status == 409:
-            answer = await self._http.ask("GET", f"{BOTS}/{bot}/status", order=order)
-            return answer.is_success and answer.member("data", "status") in _ENDED
-        answer = await self._http.ask("GET", f"{SCHEDULED}/{bot}", order=order)
+            return await self._has_ended(external_id, order)
+        answer = await self._http.ask("GET", f"{SCHEDULED}/{segment(external_id)}", order=order)
         return answer.status == 404 or answer.member("data", "status") in _SCHEDULE_ENDED
+
+    async def _has_ended(self, external_id: str, order: Order) -> bool:
+        """Whether a bot that was launched is over, by its status."""
+        answer = await self._http.ask("GET", f"{BOTS}/{segment(external_id)}/status", order=order)
+        return answer.is_success and answer.member("data", "status") in _ENDED
 
     async def check(self) -> Check:
         """See `Launcher.check`: the shortest list there is; reading costs no quota."""
@@ -192,6 +196,8 @@ class MeetingBaas:
             one = Answer(200, entry, None)
             made = usable_id(one.member("bot_id"))
             if made is None or one.member("status") in ended:
+                continue
+            if path == SCHEDULED and one.member("status") == "completed" and await self._has_ended(made, order):
                 continue
             extra = one.member("extra")
             if extra is None and asked < MOST_DETAILS and one.member("meeting_url") in {None, order.meeting_url}:
