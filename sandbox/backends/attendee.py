@@ -5,7 +5,7 @@ As its source and openapi.yml of August 2026 have it: 201 with the bot; `{"error
 bot can be changed (its metadata always) or deleted (200), a later one is told to leave; lists have 25 entries, oldest
 first, and are filtered by `deduplication_key`, `meeting_url`, `states`, `join_at_after`, `join_at_before`.
 
-Not played: media, transcripts, webhooks, the pages after the first.
+Not played: media, transcripts, webhooks.
 """
 
 import asyncio
@@ -90,7 +90,9 @@ class Attendee:
                 found = [bot for bot in found if bot.options.get(name) == asked[name]]
         if states := asked.getlist("states"):
             found = [bot for bot in found if STATES[self._book.phase(bot)] in states]
-        return reply({"next": None, "previous": None, "results": [self._shown(bot) for bot in found[:25]]})
+        size, at = self._faults.page_size("attendee.list", 25, calendar=""), int(asked.get("cursor", 0))
+        more = str(request.url.include_query_params(cursor=at + size)) if at + size < len(found) else None
+        return reply({"next": more, "previous": None, "results": [self._shown(bot) for bot in found[at : at + size]]})
 
     async def _get(self, request: Request, account: str) -> Response:
         bot = self._bot(request, account)

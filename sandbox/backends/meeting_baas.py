@@ -4,11 +4,12 @@ As its OpenAPI v2 of May 2026 and its guides have it: `{success, data}`, or `{su
 message, details}`. A scheduled bot may be a minute late and 90 days ahead; it can be changed while it joins in four
 minutes or more (409 after); deleting it cancels it or makes it leave, a second time is a 409. It keeps its id when it
 joins, and is `completed` as a schedule then. With `allow_multiple_bots: false` a meeting URL takes one bot within five
-minutes: 409 `BOT_ALREADY_EXISTS` for a bot that goes at once, while a scheduled one fails when it would join. `leave` is
-a 409 for a bot that is queued or at its end. 402 is for want of tokens, 429 with `retryAfter` for a rate or a day's cap.
+minutes: 409 `BOT_ALREADY_EXISTS` for a bot that goes at once, while a scheduled one fails when it would join. `leave`
+is a 409 for a bot that is queued or at its end. 402 is for want of tokens, 429 with `retryAfter` for a rate or a day's
+cap.
 
 Assumed: codes of refusals that the guides do not name. Lists show no `extra` here, and `/v2/bots` has no filter for it:
-the worst that the documents allow. Not played: callbacks, artifacts, the pages after the first.
+the worst that the documents allow. Not played: callbacks, artifacts.
 """
 
 import asyncio
@@ -135,14 +136,20 @@ class MeetingBaas:
             found = [bot for bot in found if (bot.options.get("extra") or {}).get(name) == value]
         if asked := request.query_params.get("status"):
             found = [bot for bot in found if SCHEDULES[self._book.phase(bot)] in asked.split(",")]
-        page = [self._entry(bot) | {"status": SCHEDULES[self._book.phase(bot)]} for bot in found[:20]]
-        return reply({"success": True, "data": page, "cursor": None, "prev_cursor": None})
+        return self._page(request, [self._entry(b) | {"status": SCHEDULES[self._book.phase(b)]} for b in found], 20)
 
     async def _list(self, request: Request, account: str) -> Response:
         found = [bot for bot in self._book.of("meeting_baas", account) if self._is_launched(bot)]
-        most = int(request.query_params.get("limit", 50))
-        page = [self._entry(bot) | {"status": STATUSES[self._book.phase(bot)]} for bot in reversed(found)]
-        return reply({"success": True, "data": page[:most], "cursor": None, "prev_cursor": None})
+        if after := request.query_params.get("created_after"):
+            found = [bot for bot in found if bot.created_at > moment(after)]
+        shown = [self._entry(bot) | {"status": STATUSES[self._book.phase(bot)]} for bot in reversed(found)]
+        return self._page(request, shown, 50)
+
+    def _page(self, request: Request, entries: list[dict[str, Any]], usual: int) -> Response:
+        asked, at = int(request.query_params.get("limit", usual)), int(request.query_params.get("cursor", 0))
+        size = self._faults.page_size("meeting_baas.list", asked, calendar="")
+        more = str(at + size) if at + size < len(entries) else None
+        return reply({"success": True, "data": entries[at : at + size], "cursor": more, "prev_cursor": None})
 
     async def _get_scheduled(self, request: Request, account: str) -> Response:
         bot = self._scheduled(request, account)

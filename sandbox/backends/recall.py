@@ -7,7 +7,7 @@ pool (no `join_at`, or one within 10 minutes) can meet with 507; updates need 10
 that is not in a call (`cannot_command_unstarted_bot`, `cannot_command_completed_bot`). 402 is an empty balance. Lists
 are filtered by `metadata__KEY=VALUE`, `meeting_url`, `join_at_after`, `join_at_before`.
 
-Assumed: refusals are repeated under their key like any answer. Not played: recordings, the pages after the first.
+Assumed: refusals are repeated under their key like any answer. Not played: recordings.
 """
 
 import asyncio
@@ -104,8 +104,10 @@ class Recall:
                 found = [bot for bot in found if (bot.options.get("metadata") or {}).get(kept) == value]
             elif name == "meeting_url":
                 found = [bot for bot in found if bot.meeting_url == value]
-        page = [self._shown(bot) for bot in found[:100]]
-        return reply({"count": len(found), "next": None, "previous": None, "results": page})
+        size, number = self._faults.page_size("recall.list", 100, calendar=""), int(request.query_params.get("page", 1))
+        more = str(request.url.include_query_params(page=number + 1)) if number * size < len(found) else None
+        page = [self._shown(bot) for bot in found[(number - 1) * size : number * size]]
+        return reply({"count": len(found), "next": more, "previous": None, "results": page})
 
     async def _get(self, request: Request, account: str) -> Response:
         bot = self._bot(request, account)

@@ -22,7 +22,7 @@ from tests.launchers.stage import BACKENDS, EACH, IMAGES, Stage
 
 async def found_or_started(launcher: Launcher, order: Order, stage: Stage) -> Started:
     """What a caller does after an unknown outcome."""
-    return await launcher.find(order) or await launcher.start(order, stage.now)
+    return await launcher.find(order, stage.now) or await launcher.start(order, stage.now)
 
 
 @EACH
@@ -95,7 +95,7 @@ async def test_parallel_starts_make_one_bot(stage: Stage) -> None:
     (bot,) = stage.bots
     assert {type(outcome) for outcome in outcomes} <= {Started, LaunchUnknown}
     assert Started(bot.id, 1) in outcomes
-    assert await stage.launcher.find(order) == Started(bot.id, 1)
+    assert await stage.launcher.find(order, stage.now) == Started(bot.id, 1)
 
 
 @pytest.mark.parametrize("kind", ["meeting_baas"])
@@ -121,13 +121,13 @@ async def test_another_bot_in_the_meeting_is_told(stage: Stage) -> None:
 @EACH
 async def test_what_is_found_is_this_bot_alive(stage: Stage) -> None:
     order = stage.order()
-    assert await stage.launcher.find(order) is None
+    assert await stage.launcher.find(order, stage.now) is None
     await stage.launcher.start(stage.order(bot_id="bot_other"), stage.now)
-    assert await stage.launcher.find(order) is None
+    assert await stage.launcher.find(order, stage.now) is None
     started = await stage.launcher.start(order, stage.now)
-    assert await stage.launcher.find(order) == started
+    assert await stage.launcher.find(order, stage.now) == started
     await stage.launcher.withdraw(started.external_id, order, stage.now)
-    assert await stage.launcher.find(order) is None
+    assert await stage.launcher.find(order, stage.now) is None
 
 
 @EACH
@@ -135,9 +135,9 @@ async def test_a_bot_that_came_and_went_is_not_found(stage: Stage) -> None:
     order = stage.order()
     started = await stage.launcher.start(order, stage.now)
     stage.pass_time(1_800)
-    assert await stage.launcher.find(order) == started
+    assert await stage.launcher.find(order, stage.now) == started
     stage.bots[0].left_at = stage.now
-    assert await stage.launcher.find(order) is None
+    assert await stage.launcher.find(order, stage.now) is None
 
 
 @pytest.mark.parametrize("kind", ["attendee", "recall"])
@@ -147,7 +147,7 @@ async def test_a_bot_with_a_great_picture_is_found(stage: Stage) -> None:
     stage.fail("lost_answer", "create")
     with pytest.raises(LaunchUnknown):
         await stage.launcher.start(order, stage.now)
-    assert await stage.launcher.find(order) == Started(stage.bots[0].id, 1)
+    assert await stage.launcher.find(order, stage.now) == Started(stage.bots[0].id, 1)
 
 
 @EACH
@@ -160,7 +160,7 @@ async def test_a_bot_follows_its_meeting(stage: Stage) -> None:
     assert await stage.launcher.change(started.external_id, moved, order, stage.now) == Changed()
     (bot,) = stage.bots
     assert (bot.meeting_url, bot.join_at) == (moved.meeting_url, moved.join_at)
-    assert await stage.launcher.find(moved) == Started(bot.id, 2)
+    assert await stage.launcher.find(moved, stage.now) == Started(bot.id, 2)
     renamed = replace(moved, revision=3, bot_name="Schreiber")
     assert await stage.launcher.change(bot.id, renamed, None, stage.now) == Changed()
     assert bot.bot_name == "Schreiber"

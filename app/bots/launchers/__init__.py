@@ -10,12 +10,13 @@ from app.bots.launchers import attendee, meeting_baas, recall
 from app.bots.launchers.attendee import Attendee
 from app.bots.launchers.base import CAPABILITIES, Kind, Launcher
 from app.bots.launchers.config import EVERYTHING, Support, config_problems
+from app.bots.launchers.http import TIMEOUT_SECONDS
 from app.bots.launchers.meeting_baas import MeetingBaas
 from app.bots.launchers.recall import Recall
 from app.egress import Egress
 from app.errors import FieldProblem
 
-_MAKERS: Mapping[Kind, Callable[[Egress, str, str], Launcher]] = MappingProxyType(
+_MAKERS: Mapping[Kind, Callable[[Egress, str, str, float], Launcher]] = MappingProxyType(
     {"attendee": Attendee, "recall": Recall, "meeting_baas": MeetingBaas}
 )
 SUPPORT: Mapping[Kind, Support] = MappingProxyType(
@@ -28,12 +29,14 @@ SUPPORT: Mapping[Kind, Support] = MappingProxyType(
 )
 
 
-def make_launcher(kind: Kind, *, egress: Egress, base_url: str | None, api_key: str) -> Launcher:
+def make_launcher(
+    kind: Kind, *, egress: Egress, base_url: str | None, api_key: str, timeout_seconds: float = TIMEOUT_SECONDS
+) -> Launcher:
     """A launcher of this kind, at the vendor's address unless another is given. `webhook` has none: ValueError."""
     vendor = CAPABILITIES[kind].base_url
     if vendor is None:
         raise ValueError("a webhook is launched by a message")
-    return _MAKERS[kind](egress, base_url or vendor, api_key)
+    return _MAKERS[kind](egress, base_url or vendor, api_key, timeout_seconds)
 
 
 def problems_of(config: object, kind: Kind, *, pointer: str = "/config") -> list[FieldProblem]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from app.bots.launchers.base import Changed, Check, MustReplace, Order, Started, Withdrawn
 from app.bots.launchers.config import ALWAYS_RESERVED, MAX_LEAVE_SECONDS, Common, Support, merged
-from app.bots.launchers.http import Answer, BackEnd, changed, kept_revision, segment
+from app.bots.launchers.http import TIMEOUT_SECONDS, Answer, BackEnd, changed, id_of, kept_revision, segment
 from app.egress import Egress
 from app.errors import LaunchLater, LaunchRefused, LaunchUnknown
 from app.instants import instant
@@ -97,8 +97,9 @@ def _captions(platform: str | None, language: str | None) -> dict[str, str]:
 class Attendee:
     """A launcher that speaks to Attendee."""
 
-    def __init__(self, egress: Egress, base_url: str, api_key: str) -> None:
-        self._http = BackEnd(egress, base_url, ("authorization", f"Token {api_key}"), api_key, SUPPORT)
+    def __init__(self, egress: Egress, base_url: str, api_key: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        header = "authorization", f"Token {api_key}"
+        self._http = BackEnd(egress, base_url, header, api_key, SUPPORT, timeout_seconds)
 
     async def start(self, order: Order, now: datetime) -> Started:
         """See `Launcher.start`. A live bot with our key is the one that was to be started."""
@@ -112,24 +113,20 @@ class Attendee:
                 raise LaunchUnknown("the back end's answer could not be read", after=1.0)
             return Started(made, order.revision)
         if answer.status == 400 and "deduplication key" in _said(answer):
-            found = await self.find(order)
+            found = await self.find(order, now)
             if found is None:
                 raise LaunchLater("the key is in use, by a bot that cannot be found", after=5.0, reason="not_yet")
             return found
         raise self._refusal(answer, order)
 
-    async def find(self, order: Order) -> Started | None:
+    async def find(self, order: Order, since: datetime) -> Started | None:
         """See `Launcher.find`. The list is asked by our key; bots that are at their end keep theirs."""
-        answer = await self._http.ask("GET", BOTS, order=order, query={"deduplication_key": order.once})
-        results = answer.member("results")
-        if not answer.is_success or not isinstance(results, list):
-            raise LaunchLater(self._http.told(answer, order), after=5.0)
-        for one in results:
-            found = Answer(200, one, None)
-            made = found.external_id("id")
-            is_ours = found.member("deduplication_key") in {None, order.once}
-            if made and is_ours and found.member("state") not in _ENDED:
-                return Started(made, kept_revision(found.member("metadata")))
+        del since
+        for entry in await self._http.entries(BOTS, {"deduplication_key": order.once}, order, at="results"):
+            made = id_of(entry, "id")
+            is_ours = entry.text("deduplication_key") in {None, order.once}
+            if is_ours and entry.text("state") not in _ENDED:
+                return Started(made, kept_revision(entry.member("metadata")))
         return None
 
     async def change(
@@ -168,7 +165,7 @@ class Attendee:
                 return Withdrawn("left")
         if answer.status == 400:
             answer = await self._http.ask("GET", path, order=order)
-            if answer.is_success and answer.member("state") in _LEAVING:
+            if answer.is_success and answer.text("state") in _LEAVING:
                 return Withdrawn("was_gone")
         if answer.status == 404:
             return Withdrawn("was_gone")

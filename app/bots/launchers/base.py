@@ -11,7 +11,7 @@ How to call it, so that a meeting gets one bot and not two:
    with the same `attempt`. What `find` or `start` bring back may be of an earlier `revision`: then `change` it, with
    `before` None.
 3. After `LaunchLater` from `start` use the next `attempt`.
-4. After `MustReplace` from `change`: `withdraw` the old one, then `start` with a higher `revision`.
+4. After `MustReplace` from `change`: `withdraw` the old one, then `start` with a higher `revision`, `is_replacement`.
 """
 
 from collections.abc import Mapping
@@ -77,6 +77,8 @@ class Order:
     metadata: Mapping[str, str] = field(default_factory=dict)
     key: str = ""
     """What the back end shall not start twice; empty: the bot's id. Never the customer's own key."""
+    is_replacement: bool = False
+    """Whether an earlier bot of ours was withdrawn from this meeting, so that it does not stand in this one's way."""
     attempt: int = 1
     """Grows with every start that the back end has answered; one whose outcome is unknown is repeated with its own."""
 
@@ -138,8 +140,12 @@ class Launcher(Protocol):
         """
         ...
 
-    async def find(self, order: Order) -> Started | None:
-        """The live bot that an earlier start of this one made. LaunchLater while that cannot be said."""
+    async def find(self, order: Order, since: datetime) -> Started | None:
+        """The live bot that an earlier start of this one made, none of which was before `since`.
+
+        LaunchLater while it cannot be said, LauncherKeyRefused, LaunchRefused where there is no back end at that
+        address.
+        """
         ...
 
     async def change(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import orjson
 
@@ -24,6 +24,8 @@ MAX_ANSWER = 2 << 20
 """Bytes of an answer that are read: a bot may come back with its picture, twice."""
 MAX_DETAIL = 300
 MAX_ID = 200
+MAX_PAGES = 20
+"""Of a list that is asked for one bot."""
 
 RETRY_SECONDS = 5.0
 """Where a back end that is in trouble names no time."""
@@ -58,9 +60,22 @@ class Answer:
             found = found.get(name)
         return found
 
+    def text(self, *path: str) -> str | None:
+        """The text at this path; None for anything else."""
+        found = self.member(*path)
+        return found if isinstance(found, str) else None
+
     def external_id(self, *path: str) -> str | None:
         """The id at this path, if it can be one."""
         return usable_id(self.member(*path))
+
+
+def id_of(entry: Answer, name: str) -> str:
+    """The id of a list's entry. LaunchLater where it has none: what cannot be read may be what is looked for."""
+    found = entry.external_id(name)
+    if found is None:
+        raise LaunchLater("the back end's list could not be read", after=RETRY_SECONDS)
+    return found
 
 
 def usable_id(value: Any) -> str | None:
@@ -72,12 +87,21 @@ def usable_id(value: Any) -> str | None:
 class BackEnd:
     """Requests to one back end with one key; the key stands in one header."""
 
-    def __init__(self, egress: Egress, base_url: str, header: tuple[str, str], api_key: str, support: Support) -> None:
+    def __init__(
+        self,
+        egress: Egress,
+        base_url: str,
+        header: tuple[str, str],
+        api_key: str,
+        support: Support,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> None:
         self._egress = egress
         self._base_url = base_url.rstrip("/")
         self._header = header
         self._api_key = api_key
         self._support = support
+        self._timeout_seconds = timeout_seconds
 
     def settings(self, order: Order) -> Common:
         """The order's common settings; LaunchRefused where this back end cannot carry one out."""
@@ -113,7 +137,7 @@ class BackEnd:
             url,
             headers=sent,
             body=None if body is None else orjson.dumps(body),
-            timeout_seconds=TIMEOUT_SECONDS,
+            timeout_seconds=self._timeout_seconds,
             may_repeat=method == "GET",
             max_read=MAX_ANSWER,
         )
@@ -123,6 +147,28 @@ class BackEnd:
         read = Answer(answer.status, content, _asked(answer.retry_after, content))
         self._judge(read, order, makes=makes)
         return read
+
+    async def entries(self, path: str, query: Mapping[str, str], order: Order, *, at: str) -> list[Answer]:
+        """A list's entries, each as an answer of its own, over all its pages. LaunchLater unless all can be read.
+
+        `at` is the member that holds them; the next page stands in `next`, an address, or in `cursor`.
+        """
+        found: list[Answer] = []
+        asked = dict(query)
+        for _ in range(MAX_PAGES):
+            answer = await self.ask("GET", path, order=order, query=asked)
+            entries = answer.member(at)
+            if not answer.is_success or not isinstance(entries, list):
+                raise LaunchLater(self.told(answer, order), after=RETRY_SECONDS)
+            found += [Answer(200, one, None) for one in entries]
+            following, cursor = answer.member("next"), answer.member("cursor")
+            if isinstance(following, str):
+                asked |= dict(parse_qsl(urlsplit(following).query))
+            elif isinstance(cursor, str):
+                asked["cursor"] = cursor
+            else:
+                return found
+        raise LaunchLater(f"a list of more than {MAX_PAGES} pages", after=RETRY_SECONDS)
 
     def _judge(self, answer: Answer, order: Order | None, *, makes: bool) -> None:
         status, detail = answer.status, self.told(answer, order)

@@ -3,9 +3,10 @@
 From its OpenAPI v2 of May 2026 and its guides "Deduplication & rate limiting", "Removing a bot": answers are
 `{success, data}` or `{success: false, error, code, statusCode, message, details, retryAfter?}`. A scheduled bot can be
 changed while it joins in 4 minutes or more (409 later); deleting it cancels it or makes it leave, and is a 409 at its
-end; `leave` is a 409 for a bot that is queued or at its end. With `allow_multiple_bots: false`, which is ours unless
-`passthrough` says otherwise, a second bot for a meeting URL within 5 minutes is a 409, for scheduled ones when they
-join. Lists of scheduled bots are filtered by `extra=key:value`. There is no idempotency key.
+end; `leave` is a 409 for a bot that is queued or at its end. With `allow_multiple_bots: false`, which is ours but for
+replacements and unless `passthrough` says otherwise, a second bot for a meeting URL within 5 minutes is a 409, of
+scheduled ones when they join. Lists of scheduled bots are filtered by `extra=key:value`; reading costs no quota. There
+is no idempotency key.
 
 Assumed: the list of `/v2/bots` takes the same filter, or shows `extra`, or its details do; a scheduled bot that has
 joined is still in its list; `transcription_config.custom_params.language_config.languages` sets a language (Gladia).
@@ -20,6 +21,7 @@ from typing import Any
 from app.bots.launchers.base import (
     BOT_ID,
     CAPABILITIES,
+    MAX_HAND_OVER_SECONDS,
     Changed,
     Check,
     MustReplace,
@@ -28,7 +30,7 @@ from app.bots.launchers.base import (
     Withdrawn,
 )
 from app.bots.launchers.config import ALWAYS_RESERVED, Common, Support, merged
-from app.bots.launchers.http import Answer, BackEnd, changed, kept_revision, segment, usable_id
+from app.bots.launchers.http import TIMEOUT_SECONDS, Answer, BackEnd, changed, id_of, kept_revision, segment
 from app.egress import Egress
 from app.errors import LaunchLater, LaunchRefused, LaunchUnknown
 from app.instants import instant
@@ -36,8 +38,8 @@ from app.instants import instant
 NOW_SECONDS = 60
 """Who joins sooner than that is started at once: a schedule begins a minute ahead."""
 BOTS, SCHEDULED = "/v2/bots", "/v2/bots/scheduled"
-MOST_DETAILS = 10
-"""Entries of a list that are looked at one by one, where the list does not show `extra`."""
+CLOCKS_APART = timedelta(minutes=5)
+"""So much the back end's clock may be behind ours."""
 
 SUPPORT = Support(
     recording=frozenset({"speaker_view", "gallery_view", "audio_only"}),
@@ -68,7 +70,7 @@ _SCHEDULE_ENDED = frozenset({"cancelled", "failed"})
 
 def body(order: Order, settings: Common) -> dict[str, Any]:
     """The order as Meeting BaaS' request, `join_at` included."""
-    said: dict[str, Any] = {"allow_multiple_bots": False}
+    said: dict[str, Any] = {"allow_multiple_bots": order.is_replacement}
     if settings.recording:
         said["recording_mode"] = settings.recording
     if settings.transcription is not None:
@@ -97,8 +99,9 @@ def body(order: Order, settings: Common) -> dict[str, Any]:
 class MeetingBaas:
     """A launcher that speaks to Meeting BaaS."""
 
-    def __init__(self, egress: Egress, base_url: str, api_key: str) -> None:
-        self._http = BackEnd(egress, base_url, ("x-meeting-baas-api-key", api_key), api_key, SUPPORT)
+    def __init__(self, egress: Egress, base_url: str, api_key: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        header = "x-meeting-baas-api-key", api_key
+        self._http = BackEnd(egress, base_url, header, api_key, SUPPORT, timeout_seconds)
 
     async def start(self, order: Order, now: datetime) -> Started:
         """See `Launcher.start`. Where the meeting has a bot already, it may be the one that was to be started."""
@@ -113,22 +116,26 @@ class MeetingBaas:
                 raise LaunchUnknown("the back end's answer could not be read", after=1.0)
             return Started(made, order.revision)
         if answer.status == 409:
-            found = await self.find(order)
+            found = await self.find(order, now - timedelta(seconds=MAX_HAND_OVER_SECONDS))
             if found is None:
                 raise LaunchRefused(self._http.told(answer, order), reason="bot_exists")
             return found
         raise self._refusal(answer, order)
 
-    async def find(self, order: Order) -> Started | None:
+    async def find(self, order: Order, since: datetime) -> Started | None:
         """See `Launcher.find`. First among the scheduled ones, then among those that were started at once."""
         query = {"extra": f"{BOT_ID}:{order.bot_id}"}
         live: list[Started] = []
-        for path, ended in ((SCHEDULED, _SCHEDULE_ENDED), (BOTS, _ENDED)):
-            answer = await self._http.ask("GET", path, order=order, query=query)
-            entries = answer.member("data")
-            if not answer.is_success or not isinstance(entries, list):
-                raise LaunchLater(self._http.told(answer, order), after=5.0)
-            live += await self._read(path, entries, order, ended)
+        for entry in await self._http.entries(SCHEDULED, query, order, at="data"):
+            is_over = entry.text("status") in _SCHEDULE_ENDED
+            if not is_over and entry.text("status") == "completed":
+                is_over = await self._has_ended(id_of(entry, "bot_id"), order)
+            if not is_over:
+                live += await self._if_ours(SCHEDULED, entry, order)
+        query["created_after"] = str(instant(since - CLOCKS_APART))
+        for entry in await self._http.entries(BOTS, query, order, at="data"):
+            if entry.text("status") not in _ENDED:
+                live += await self._if_ours(BOTS, entry, order)
         return max(live, key=lambda one: one.revision or 0, default=None)
 
     async def change(
@@ -177,36 +184,28 @@ class MeetingBaas:
         if refused.status == 409:
             return await self._has_ended(external_id, order)
         answer = await self._http.ask("GET", f"{SCHEDULED}/{segment(external_id)}", order=order)
-        return answer.status == 404 or answer.member("data", "status") in _SCHEDULE_ENDED
+        return answer.status == 404 or answer.text("data", "status") in _SCHEDULE_ENDED
 
     async def _has_ended(self, external_id: str, order: Order) -> bool:
         """Whether a bot that was launched is over, by its status."""
         answer = await self._http.ask("GET", f"{BOTS}/{segment(external_id)}/status", order=order)
-        return answer.is_success and answer.member("data", "status") in _ENDED
+        return answer.is_success and answer.text("data", "status") in _ENDED
 
     async def check(self) -> Check:
         """See `Launcher.check`: the shortest list there is; reading costs no quota."""
         return await self._http.checked(BOTS, {"limit": "1"})
 
-    async def _read(self, path: str, entries: list[Any], order: Order, ended: frozenset[str]) -> list[Started]:
-        """The entries that are this bot, alive; those that do not show their `extra` are asked for it."""
-        found: list[Started] = []
-        asked = 0
-        for entry in entries:
-            one = Answer(200, entry, None)
-            made = usable_id(one.member("bot_id"))
-            if made is None or one.member("status") in ended:
-                continue
-            if path == SCHEDULED and one.member("status") == "completed" and await self._has_ended(made, order):
-                continue
-            extra = one.member("extra")
-            if extra is None and asked < MOST_DETAILS and one.member("meeting_url") in {None, order.meeting_url}:
-                asked += 1
-                details = await self._http.ask("GET", f"{path}/{segment(made)}", order=order)
-                extra = details.member("data", "extra")
-            if isinstance(extra, Mapping) and extra.get(BOT_ID) == order.bot_id:
-                found.append(Started(made, kept_revision(extra)))
-        return found
+    async def _if_ours(self, path: str, entry: Answer, order: Order) -> list[Started]:
+        """The entry, if it is this bot; one that does not show its `extra` is asked for it."""
+        made, extra = id_of(entry, "bot_id"), entry.member("extra")
+        if extra is None:
+            details = await self._http.ask("GET", f"{path}/{segment(made)}", order=order)
+            if details.status == 404:
+                return []
+            extra = details.member("data", "extra")
+        if not isinstance(extra, Mapping):
+            raise LaunchLater("the back end does not show what it was told", after=5.0)
+        return [Started(made, kept_revision(extra))] if extra.get(BOT_ID) == order.bot_id else []
 
     def _refusal(self, answer: Answer, order: Order) -> LaunchRefused | LaunchLater:
         detail, code = self._http.told(answer, order), str(answer.member("code") or "").upper()

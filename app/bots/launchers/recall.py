@@ -28,7 +28,7 @@ from app.bots.launchers.base import (
     Withdrawn,
 )
 from app.bots.launchers.config import ALWAYS_RESERVED, MAX_LEAVE_SECONDS, Common, Support, merged
-from app.bots.launchers.http import Answer, BackEnd, changed, kept_revision, segment
+from app.bots.launchers.http import TIMEOUT_SECONDS, Answer, BackEnd, changed, id_of, kept_revision, segment
 from app.egress import Egress
 from app.errors import LaunchLater, LaunchRefused, LaunchUnknown
 from app.instants import instant
@@ -116,8 +116,9 @@ def _leave(leave: Mapping[str, int]) -> dict[str, Any]:
 class Recall:
     """A launcher that speaks to Recall."""
 
-    def __init__(self, egress: Egress, base_url: str, api_key: str) -> None:
-        self._http = BackEnd(egress, base_url, ("authorization", f"Token {api_key}"), api_key, SUPPORT)
+    def __init__(self, egress: Egress, base_url: str, api_key: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        header = "authorization", f"Token {api_key}"
+        self._http = BackEnd(egress, base_url, header, api_key, SUPPORT, timeout_seconds)
 
     async def start(self, order: Order, now: datetime) -> Started:
         """See `Launcher.start`. The key names the attempt too: an answer that was a refusal would be repeated."""
@@ -137,13 +138,11 @@ class Recall:
             raise LaunchUnknown(self._http.told(answer, order), after=5.0)
         raise self._refusal(answer, order)
 
-    async def find(self, order: Order) -> Started | None:
+    async def find(self, order: Order, since: datetime) -> Started | None:
         """See `Launcher.find`. The list is asked by our metadata."""
-        answer = await self._http.ask("GET", BOTS, order=order, query={f"metadata__{BOT_ID}": order.bot_id})
-        results = answer.member("results")
-        if not answer.is_success or not isinstance(results, list):
-            raise LaunchLater(self._http.told(answer, order), after=5.0)
-        live = [found for one in results if (found := _ours(Answer(200, one, None), order)) is not None]
+        del since
+        entries = await self._http.entries(BOTS, {f"metadata__{BOT_ID}": order.bot_id}, order, at="results")
+        live = [found for entry in entries if (found := _ours(entry, order)) is not None]
         return max(live, key=lambda one: one.revision or 0, default=None)
 
     async def change(
@@ -204,8 +203,8 @@ class Recall:
 
 def _ours(found: Answer, order: Order) -> Started | None:
     """An entry of the list, if it is this bot, alive."""
-    made = found.external_id("id")
-    if made is None or found.member("metadata", BOT_ID) != order.bot_id or _last_status(found) in _ENDED:
+    made = id_of(found, "id")
+    if found.member("metadata", BOT_ID) != order.bot_id or _last_status(found) in _ENDED:
         return None
     return Started(made, kept_revision(found.member("metadata")))
 
