@@ -61,6 +61,7 @@ KINDS: dict[str, str] = {
     "conflict": "back ends: 409",
     "redirect": "back ends: 302 (params: location)",
     "echo": "back ends: an error that repeats the key and params.about (params: status)",
+    "unfiltered_list": "back ends: a list that pays no heed to its filter",
     "failed_answer": "back ends: do what was asked, then answer 502 (params: status, retry_after)",
     "garbled_answer": "back ends: do what was asked, then answer with JSON that breaks off",
     "huge_answer": "back ends: do what was asked, then answer after params.bytes of blanks",

@@ -98,7 +98,8 @@ class Recall:
 
     async def _list(self, request: Request, account: str) -> Response:
         found = [bot for bot in self._book.of("recall", account) if not bot.withdrawn_at]
-        for name, value in request.query_params.items():
+        is_unfiltered = self._faults.strike("unfiltered_list", "recall.list")
+        for name, value in () if is_unfiltered else request.query_params.items():
             if name.startswith("metadata__"):
                 kept = name.removeprefix("metadata__")
                 found = [bot for bot in found if (bot.options.get("metadata") or {}).get(kept) == value]

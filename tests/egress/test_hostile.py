@@ -370,3 +370,32 @@ async def test_a_handshake_that_never_ends(handler: Handler) -> None:
         assert answer.error in {"timeout", "tls_error"}
         assert monotonic() - started < DEADLINE + SLACK
         assert answer.phases_ms["tls"] is None
+
+
+async def test_a_caller_to_whom_the_body_matters_reads_as_much_of_it_as_it_says() -> None:
+    wanted = 100 * 1_024
+
+    async def large(reader: Reader, writer: Writer) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % wanted)
+        for _ in range(wanted // 1_024):
+            writer.write(b"x" * 1_024)
+            await writer.drain()
+
+    async def endless(reader: Reader, writer: Writer) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await endlessly(writer, b"x" * 1_024)
+
+    for handler, most, length in ((large, wanted, wanted), (large, 50 * 1_024, 50 * 1_024), (endless, wanted, wanted)):
+        async with serving(handler) as server, client() as egress:
+            answer = await egress.request(
+                "POST",
+                f"http://127.0.0.1:{server.port}/",
+                headers={},
+                body=b"{}",
+                timeout_seconds=5.0,
+                max_read=most,
+            )
+        assert (answer.status, len(answer.content)) == (200, length)
+        assert len(answer.body) == MAX_BODY_KEPT

@@ -131,6 +131,14 @@ async def test_what_is_found_is_this_bot_alive(stage: Stage) -> None:
 
 
 @EACH
+async def test_another_bot_is_not_taken_for_this_one(stage: Stage) -> None:
+    """Whatever the back end's list shows."""
+    await stage.launcher.start(stage.order(bot_id="bot_other"), stage.now)
+    stage.fail("unfiltered_list", "list", times=None)
+    assert await stage.launcher.find(stage.order(), stage.now) is None
+
+
+@EACH
 async def test_a_bot_that_came_and_went_is_not_found(stage: Stage) -> None:
     order = stage.order()
     started = await stage.launcher.start(order, stage.now)
@@ -268,6 +276,16 @@ async def test_a_bot_that_is_just_joining_is_withdrawn_a_little_later(stage: Sta
     assert raised.value.reason == "not_yet"
     stage.pass_time(60)
     assert await stage.launcher.withdraw(started.external_id, order, stage.now) == Withdrawn("left")
+
+
+@pytest.mark.parametrize("kind", ["meeting_baas"])
+async def test_a_bot_that_is_queued_is_withdrawn_a_little_later(stage: Stage) -> None:
+    order = stage.order(seconds=0)
+    started = await stage.launcher.start(order, stage.now)
+    stage.fail("conflict", "leave")
+    with pytest.raises(LaunchLater) as raised:
+        await stage.launcher.withdraw(started.external_id, order, stage.now)
+    assert raised.value.reason == "not_yet"
 
 
 @EACH

@@ -275,6 +275,39 @@ async def test_a_connection_that_is_reset_may_have_made_a_bot(stage: Stage) -> N
 
 
 @EACH
+async def test_a_start_is_never_repeated_behind_the_callers_back(stage: Stage) -> None:
+    """A connection from the pool may turn out to be closed, by a back end that has read the request."""
+    posted = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal posted
+        while not (head := await reader.readuntil(b"\r\n\r\n")).startswith(b"POST"):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        posted += head.startswith(b"POST")
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        launcher = make_launcher(stage.kind, egress=stage.egress, base_url=url, api_key=KEY)
+        assert (await launcher.check()).ok
+        with pytest.raises(LaunchUnknown):
+            await launcher.start(stage.order(), stage.now)
+    assert posted == 1
+
+
+@pytest.mark.parametrize("kind", ["meeting_baas"])
+async def test_bots_from_before_the_first_try_are_not_looked_at(stage: Stage) -> None:
+    for number in range(3):
+        await stage.launcher.start(stage.order(bot_id=f"bot_{number}", seconds=0, is_replacement=True), stage.now)
+    stage.pass_time(3_600)
+    assert await stage.launcher.find(stage.order(), stage.now) is None
+    assert stage.count("get") == 0
+    assert await stage.launcher.find(stage.order(), stage.now - timedelta(hours=1)) is None
+    assert stage.count("get") == 3
+
+
+@EACH
 async def test_a_private_address_is_never_asked(kind: Backend) -> None:
     egress = Egress(settings(egress_allow=""))
     try:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from app.bots.launchers.base import Changed, Check, MustReplace, Order, Started, Withdrawn
+from app.bots.launchers.base import BOT_ID, Changed, Check, MustReplace, Order, Started, Withdrawn
 from app.bots.launchers.config import ALWAYS_RESERVED, MAX_LEAVE_SECONDS, Common, Support, merged
 from app.bots.launchers.http import TIMEOUT_SECONDS, Answer, BackEnd, changed, id_of, kept_revision, segment
 from app.egress import Egress
@@ -124,7 +124,7 @@ class Attendee:
         del since
         for entry in await self._http.entries(BOTS, {"deduplication_key": order.once}, order, at="results"):
             made = id_of(entry, "id")
-            is_ours = entry.text("deduplication_key") in {None, order.once}
+            is_ours = order.once == entry.text("deduplication_key") or order.bot_id == entry.text("metadata", BOT_ID)
             if is_ours and entry.text("state") not in _ENDED:
                 return Started(made, kept_revision(entry.member("metadata")))
         return None

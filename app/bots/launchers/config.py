@@ -37,6 +37,8 @@ ALWAYS_RESERVED = frozenset({"meeting_url", "join_at", "bot_name"})
 """What `passthrough` can never say: the event says it, or the bot."""
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""As orjson writes it: the last of an odd number of backslashes begins an escape."""
 _MAGIC: tuple[tuple[bytes, Image], ...] = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"))
 
 JsonObject = dict[str, Any]
@@ -108,12 +110,17 @@ def image_kind(text: str) -> Image | None:
 def config_problems(config: object, support: Support = EVERYTHING, *, pointer: str = "/config") -> list[FieldProblem]:
     """All that is wrong with a config for a back end of which `support` tells; nothing where it may be stored."""
     if not isinstance(config, Mapping):
-        return [FieldProblem(pointer, "invalid_type", "must be an object")]
+        return [FieldProblem(pointer, "wrong_type", "must be an object")]
     try:
-        size = len(orjson.dumps(config))
-    except (TypeError, ValueError):  # a lone surrogate, a number of a thousand digits, or no JSON at all
-        return [FieldProblem(pointer, "invalid", "must be plain JSON")]
-    if size > MAX_CONFIG_BYTES:
+        text = orjson.dumps(config)
+    except (TypeError, ValueError) as exc:
+        code = "invalid_text" if "UTF-8" in str(exc) else "out_of_range"
+        return [
+            FieldProblem(pointer, code, "holds half a surrogate pair, or a number or a depth that is no plain JSON")
+        ]
+    if _NUL.search(text):
+        return [FieldProblem(pointer, "invalid_text", "holds a NUL character")]
+    if len(text) > MAX_CONFIG_BYTES:
         return [FieldProblem(pointer, "too_long", f"at most {MAX_CONFIG_BYTES} bytes as JSON")]
     problems = [
         FieldProblem(f"{pointer}/{_escaped(str(name))}", "unknown_field", "there is no such setting")
@@ -134,7 +141,7 @@ Found = Iterator[tuple[str, str, str]]
 
 def _recording(value: object, support: Support, _: Mapping[str, Any]) -> Found:
     if value not in RECORDINGS:
-        yield "", "invalid_choice", f"must be one of {', '.join(RECORDINGS)}"
+        yield "", "not_allowed", f"must be one of {', '.join(RECORDINGS)}"
     elif value not in support.recording:
         yield "", "unsupported_setting", f"this back end has no {value}"
 
@@ -143,14 +150,14 @@ def _transcription(value: object, support: Support, _: Mapping[str, Any]) -> Fou
     if isinstance(value, Mapping):
         yield from _object(value)
     elif not isinstance(value, bool):
-        yield "", "invalid_type", "must be true, false, or the back end's own settings"
+        yield "", "wrong_type", "must be true, false, or the back end's own settings"
     elif value is False and not support.can_omit_transcription:
         yield "", "unsupported_setting", "this back end always transcribes"
 
 
 def _bot_image(value: object, support: Support, _: Mapping[str, Any]) -> Found:
     if not isinstance(value, str):
-        yield "", "invalid_type", "must be text"
+        yield "", "wrong_type", "must be text"
     elif len(value) > MAX_IMAGE_TEXT:
         yield "", "too_long", f"at most {MAX_IMAGE_TEXT} characters"
     elif (kind := image_kind(value)) is None:
@@ -162,8 +169,10 @@ def _bot_image(value: object, support: Support, _: Mapping[str, Any]) -> Found:
 
 
 def _entry_message(value: object, support: Support, _: Mapping[str, Any]) -> Found:
-    if not isinstance(value, str) or not value.strip():
-        yield "", "invalid_type", "must be text"
+    if not isinstance(value, str):
+        yield "", "wrong_type", "must be text"
+    elif not value.strip():
+        yield "", "blank", "must not be blank"
     elif len(value) > MAX_MESSAGE:
         yield "", "too_long", f"at most {MAX_MESSAGE} characters"
     elif not support.wide_characters and any(ord(c) > 0xFFFF for c in value):
@@ -172,21 +181,23 @@ def _entry_message(value: object, support: Support, _: Mapping[str, Any]) -> Fou
 
 def _language(value: object, _: Support, config: Mapping[str, Any]) -> Found:
     if not isinstance(value, str) or not _LANGUAGE.fullmatch(value):
-        yield "", "invalid", "must be a language tag such as `de` or `en-US`"
+        yield "", "invalid_language", "must be a language tag such as `de` or `en-US`"
     elif config.get("transcription") is not True:
         yield "", "needs_transcription", "is of use with `transcription: true` alone"
 
 
 def _leave(value: object, support: Support, _: Mapping[str, Any]) -> Found:
     if not isinstance(value, Mapping):
-        yield "", "invalid_type", "must be an object"
+        yield "", "wrong_type", "must be an object"
         return
     for name, seconds in value.items():
         at = f"/{_escaped(str(name))}"
         if name not in LEAVES:
             yield at, "unknown_field", f"must be one of {', '.join(LEAVES)}"
-        elif not isinstance(seconds, int) or isinstance(seconds, bool) or not 1 <= seconds <= MAX_LEAVE_SECONDS:
-            yield at, "invalid", f"must be a number of seconds between 1 and {MAX_LEAVE_SECONDS}"
+        elif not isinstance(seconds, int) or isinstance(seconds, bool):
+            yield at, "wrong_type", "must be a whole number of seconds"
+        elif not 1 <= seconds <= MAX_LEAVE_SECONDS:
+            yield at, "out_of_range", f"must be between 1 and {MAX_LEAVE_SECONDS}"
         elif name not in support.leave:
             yield at, "unsupported_setting", "this back end has no such timeout"
         elif not support.leave[name][0] <= seconds <= support.leave[name][1]:
@@ -196,7 +207,7 @@ def _leave(value: object, support: Support, _: Mapping[str, Any]) -> Found:
 
 def _passthrough(value: object, support: Support, _: Mapping[str, Any]) -> Found:
     if not isinstance(value, Mapping):
-        yield "", "invalid_type", "must be an object"
+        yield "", "wrong_type", "must be an object"
         return
     yield from _object(value)
     for name in sorted(support.reserved & set(value)):
