@@ -66,11 +66,11 @@ class Egress:
         self._names = Names()
         self._lookup = lookup or self._names.look_up
         self._session: aiohttp.ClientSession | None = None
-        self._judged: dict[str, _Judged] = {}
+        self._judged: dict[tuple[str, bool], _Judged] = {}
 
-    def check_url(self, url: str, *, pointer: str = "/url") -> None:
+    def check_url(self, url: str, *, pointer: str = "/url", may_be_plain: bool = False) -> None:
         """Invalid (422, with `pointer` as the wrong place) unless the URL may be stored."""
-        problem = url_problem(url, self._settings)
+        problem = url_problem(url, self._settings, may_be_plain=may_be_plain)
         if problem:
             code, message = problem
             raise Invalid(f"{pointer.strip('/')}: {message}", errors=(FieldProblem(pointer, code, message),))
@@ -106,11 +106,13 @@ class Egress:
         timeout_seconds: float,
         may_repeat: bool = False,
         max_read: int | None = None,
+        may_be_plain: bool = False,
     ) -> EgressAnswer:
         """One exchange within `timeout_seconds`, waiting for a connection included. The network never raises here.
 
         `max_read` is for callers to whom the body matters: so many bytes of it are read, for as long as there is time.
-        Without it the status decides, and the beginning of the body is read for the log.
+        Without it the status decides, and the beginning of the body is read for the log. `may_be_plain` as in
+        `url_problem`.
 
         Error codes: dns_error, connect_error, tls_error, timeout, egress_blocked, connection_reset,
         protocol_error, invalid_url, proxy_error (alone not the fault of whom the request is for).
@@ -122,7 +124,7 @@ class Egress:
         exchange.max_read = max_read or 0
         token = CURRENT.set(exchange)
         try:
-            target = self._judge(url, exchange)
+            target = self._judge(url, exchange, may_be_plain=may_be_plain)
             async with asyncio.timeout(timeout_seconds):
                 response = await self._send(method, target, headers, body, exchange, may_repeat=may_repeat)
             exchange.answered = perf_counter()
@@ -142,20 +144,22 @@ class Egress:
             content=read,
         )
 
-    def _judge(self, url: str, exchange: Exchange) -> URL:
+    def _judge(self, url: str, exchange: Exchange, *, may_be_plain: bool) -> URL:
         """The URL, judged once more: the rules may be stricter than when it was stored. Blocked or ValueError."""
-        judged = self._judged.get(url)
+        judged = self._judged.get((url, may_be_plain))
         if judged is None:
             if len(self._judged) >= URLS_REMEMBERED:
                 self._judged.clear()
-            judged = self._judged[url] = self._read(url)
+            judged = self._judged[url, may_be_plain] = self._read(url, may_be_plain=may_be_plain)
         exchange.address = judged.address
         if judged.problem:
             raise Blocked(judged.problem)
         return judged.url
 
-    def _read(self, url: str) -> _Judged:
-        problem = url_problem(url, self._settings, is_resolved_here=self._settings.egress_proxy is None)
+    def _read(self, url: str, *, may_be_plain: bool) -> _Judged:
+        problem = url_problem(
+            url, self._settings, is_resolved_here=self._settings.egress_proxy is None, may_be_plain=may_be_plain
+        )
         if problem and problem[0] in {"invalid_url", "too_long"}:
             raise ValueError(problem[1])
         parsed = URL(url)

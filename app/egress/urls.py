@@ -30,11 +30,14 @@ _METADATA_NAMES = frozenset(
 _PRIVATE_NAMES = ("internal", "intranet", "local", "localdomain", "lan", "corp", "home", "private", "home.arpa")
 
 
-def url_problem(url: str, settings: Settings, *, is_resolved_here: bool = False) -> tuple[str, str] | None:
+def url_problem(
+    url: str, settings: Settings, *, is_resolved_here: bool = False, may_be_plain: bool = False
+) -> tuple[str, str] | None:
     """What is wrong with a customer's URL, as (code, message); None where it may be stored.
 
     Asks no name server: what a name points to is judged at each connect. Names that cannot be public are refused
-    unless EGRESS_ALLOW opens such a place. With `is_resolved_here` the port of a name is left to who knows its address.
+    unless EGRESS_ALLOW opens such a place. With `is_resolved_here` the port of a name is left to who knows its address,
+    with `may_be_plain` http:// leads to private places that EGRESS_ALLOW opens, whatever holds for webhooks.
     """
     if len(url) > MAX_URL:
         return "too_long", f"at most {MAX_URL} characters"
@@ -45,7 +48,8 @@ def url_problem(url: str, settings: Settings, *, is_resolved_here: bool = False)
         host, port = (parsed.raw_host or "").lower().removesuffix("."), parsed.port
     except ValueError:
         return "invalid_url", "not a URL"
-    schemes = ("https", "http") if settings.webhook_allow_http else ("https",)
+    is_plain = settings.webhook_allow_http or (may_be_plain and _is_opened(host, settings.egress_allow))
+    schemes = ("https", "http") if is_plain else ("https",)
     if parsed.scheme not in schemes:
         return "scheme_not_allowed", f"must start with {' or '.join(f'{s}://' for s in schemes)}"
     authority = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
@@ -80,6 +84,12 @@ def _host_problem(host: str, port: int, settings: Settings, *, is_resolved_here:
     if port not in settings.webhook_ports and not opened:
         return "port_not_allowed", f"the port must be one of {', '.join(map(str, settings.webhook_ports))}"
     return None
+
+
+def _is_opened(host: str, allow: Sequence[Network]) -> bool:
+    """Whether the text of a host leads to a private place that is open: an address in `allow`, or a private name."""
+    address = literal(host)
+    return opens(address, allow) if address else _is_local(host) and _may_exist(host, allow)
 
 
 def _may_exist(host: str, allow: Sequence[Network]) -> bool:

@@ -308,6 +308,17 @@ async def test_bots_from_before_the_first_try_are_not_looked_at(stage: Stage) ->
 
 
 @EACH
+async def test_a_back_end_in_an_opened_network_needs_no_https(kind: Backend) -> None:
+    egress = Egress(settings(webhook_allow_http=False))
+    try:
+        async with staged(kind) as stage:
+            launcher = make_launcher(kind, egress=egress, base_url=stage.url, api_key=KEY)
+            assert (await launcher.check()).ok
+    finally:
+        await egress.close()
+
+
+@EACH
 async def test_a_private_address_is_never_asked(kind: Backend) -> None:
     egress = Egress(settings(egress_allow=""))
     try:

@@ -226,6 +226,28 @@ def test_what_the_operator_opens_may_be_named() -> None:
     assert url_problem("https://receiver.example.com:3000/", compose) is not None
 
 
+@pytest.mark.parametrize(
+    ("url", "allow", "is_fine"),
+    [
+        ("http://10.1.2.3:8000/", "10.0.0.0/8", True),
+        ("http://attendee:8000/", "10.0.0.0/8", True),
+        ("http://attendee.internal/", "10.0.0.0/8", True),
+        ("http://localhost:8000/", "127.0.0.0/8", True),
+        ("http://10.1.2.3:8000/", "", False),
+        ("http://attendee:8000/", "127.0.0.0/8", False),
+        ("http://192.168.0.1/", "10.0.0.0/8", False),
+        ("http://8.8.8.8/", "10.0.0.0/8", False),
+        ("http://example.com/", "10.0.0.0/8", False),
+        ("http://metadata.google.internal/", "10.0.0.0/8", False),
+        ("ftp://10.1.2.3/", "10.0.0.0/8", False),
+    ],
+)
+def test_http_leads_to_opened_places_where_the_caller_may_be_plain(url: str, allow: str, is_fine: bool) -> None:
+    rules = config(egress_allow=allow)
+    assert (url_problem(url, rules, may_be_plain=True) is None) is is_fine
+    assert url_problem(url, rules) is not None
+
+
 async def test_check_url_says_where() -> None:
     egress = Egress(config())
     egress.check_url("https://receiver.example.com/")

@@ -151,9 +151,10 @@ class Launcher(Protocol):
     async def change(
         self, external_id: str, order: Order, before: Order | None, now: datetime
     ) -> Changed | MustReplace:
-        """Make the bot what `order` says; `before` is what the back end was last told (None: that is not known).
+        """Make the bot what `order` says; `before` is what the back end was last told.
 
-        May be repeated without harm. LaunchLater, LaunchRefused, LauncherKeyRefused.
+        With None, where that is not known, all is said that can be changed, and what only a start can say is left. May
+        be repeated without harm. LaunchLater, LaunchRefused, LauncherKeyRefused.
         """
         ...
 

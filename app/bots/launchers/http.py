@@ -140,6 +140,7 @@ class BackEnd:
             timeout_seconds=self._timeout_seconds,
             may_repeat=method == "GET",
             max_read=MAX_ANSWER,
+            may_be_plain=True,
         )
         if answer.status is None:
             raise _silence(answer.error or "protocol_error", makes=makes)
