@@ -17,7 +17,7 @@ from app.bots.launchers.base import (
 )
 from app.errors import LaunchLater, LaunchRefused, LaunchUnknown
 from sandbox.backends.book import Backend
-from tests.launchers.stage import BACKENDS, EACH, IMAGES, Stage
+from tests.launchers.stage import BACKENDS, EACH, IMAGES, KEY, MEETING, Stage
 
 
 async def found_or_started(launcher: Launcher, order: Order, stage: Stage) -> Started:
@@ -136,6 +136,22 @@ async def test_another_bot_is_not_taken_for_this_one(stage: Stage) -> None:
     await stage.launcher.start(stage.order(bot_id="bot_other"), stage.now)
     stage.fail("unfiltered_list", "list", times=None)
     assert await stage.launcher.find(stage.order(), stage.now) is None
+
+
+@EACH
+async def test_a_bot_of_somebody_elses_does_not_hide_ours(stage: Stage) -> None:
+    """The key may be used by others too, who say nothing of who they are."""
+    for scheduled in ({}, {"join_at": stage.order().join_at.isoformat()}):
+        stage.box.bots.add(
+            stage.kind,
+            KEY,
+            {"meeting_url": MEETING, "bot_name": "Theirs", **scheduled},
+            bot_id=f"theirs{len(scheduled)}",
+        )
+    stage.fail("unfiltered_list", "list", times=None)
+    assert await stage.launcher.find(stage.order(), stage.now) is None
+    started = await stage.launcher.start(stage.order(is_replacement=True), stage.now)
+    assert await stage.launcher.find(stage.order(), stage.now) == started
 
 
 @EACH

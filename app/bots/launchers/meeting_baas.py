@@ -196,19 +196,21 @@ class MeetingBaas:
         return await self._http.checked(BOTS, {"limit": "1"})
 
     async def _if_ours(self, path: str, entry: Answer, order: Order) -> list[Started]:
-        """The entry, if it is this bot; one that does not show its `extra` is asked for it."""
-        made, extra = id_of(entry, "bot_id"), entry.member("extra")
-        if extra is None:
+        """The entry, if it is this bot; one that does not show its `extra`, be it null, is asked for it."""
+        made, shown = id_of(entry, "bot_id"), entry.body
+        if "extra" not in shown:
             details = await self._http.ask("GET", f"{path}/{segment(made)}", order=order)
             if details.status == 404:
                 return []
-            extra = details.member("data", "extra")
-        if not isinstance(extra, Mapping):
-            raise LaunchLater("the back end does not show what it was told", after=5.0)
-        return [Started(made, kept_revision(extra))] if extra.get(BOT_ID) == order.bot_id else []
+            shown = details.member("data")
+            if not isinstance(shown, Mapping) or "extra" not in shown:
+                raise LaunchLater("the back end does not show what it was told", after=5.0)
+        extra = shown["extra"]
+        is_ours = isinstance(extra, Mapping) and extra.get(BOT_ID) == order.bot_id
+        return [Started(made, kept_revision(extra))] if is_ours else []
 
     def _refusal(self, answer: Answer, order: Order) -> LaunchRefused | LaunchLater:
         detail, code = self._http.told(answer, order), str(answer.member("code") or "").upper()
-        if answer.status == 402 or "TOKEN" in code:
+        if answer.status == 402 or "INSUFFICIENT" in code:
             return LaunchLater(detail, after=60.0, reason="no_credits")
         return LaunchRefused(detail, reason="invalid_meeting_url" if "MEETING_URL" in code else "refused")
