@@ -66,8 +66,8 @@ herd: setup ## 100,000 calendars after an outage, on a virtual clock: quotas, wa
 storm: setup ## break everything at once for two minutes, then compare (SEED=7 again, SECONDS=60 shorter)
 	$(BIN)/python -m storm $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
-crash-points: setup ## a failure at every await of a delivery, of seven kinds (OFTEN=3: each place up to three times)
-	CRASH_POINTS_OFTEN=$(or $(OFTEN),1) $(BIN)/pytest -n $(WORKERS) tests/integration/test_crash_points.py
+crash-points: setup ## a failure at every await of a delivery or a launch, of several kinds (OFTEN=3: each place up to three times)
+	CRASH_POINTS_OFTEN=$(or $(OFTEN),1) $(BIN)/pytest -n $(WORKERS) tests/integration/test_crash_points.py tests/bots/test_crash_points.py
 
 storm-delivery: setup ## deliver 20,000 messages while workers die, then compare receipts (SEED=7 again, MESSAGES=2000 shorter)
 	$(BIN)/python -m storm --delivery $(if $(SEED),--seed $(SEED)) $(if $(MESSAGES),--messages $(MESSAGES))

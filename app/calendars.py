@@ -12,6 +12,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from app import scheduling
+from app.bots import following
 from app.crypto import Place
 from app.db import Tx
 from app.errors import (
@@ -238,6 +239,7 @@ async def delete(rt: Runtime, tx: Tx, *, project_id: UUID, calendar_id: UUID) ->
         {"id": calendar_id},
     )
     await outbox.drop_undelivered(tx, calendar_id)
+    await following.calendar_deleted(rt, tx, calendar_id)
     await tx.execute(
         "UPDATE sync_state SET fence = fence + 1, lease_until = NULL, not_before = 'infinity' WHERE calendar_id = :id",
         {"id": calendar_id},

@@ -8,11 +8,13 @@ from fastapi.routing import APIRoute
 
 from app import __version__
 from app.api import (
+    bots,
     calendar_events,
     calendars,
     docs,
     handlers,
     health,
+    launchers,
     openapi,
     project,
     push,
@@ -67,6 +69,8 @@ def _routers(settings: Settings) -> list[APIRouter]:
         webhooks.router,
         webhook_deliveries.router,
         replays.router,
+        bots.router,
+        launchers.router,
         project.router,
         health.router,
     ]

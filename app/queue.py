@@ -39,6 +39,7 @@ class Queue:
             pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads, default_queue_name=QUEUE_NAME
         )
         self.delivery_due = asyncio.Event()
+        self.launching_due = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._announcing = False
         self._is_unannounced = False
@@ -58,6 +59,10 @@ class Queue:
         if not self._announcing:
             self._announcing = True
             self._send(self._announce())
+
+    def wake_launching(self) -> None:
+        """Tell the launching loop of this process that something is due; those of the others look every second."""
+        self.launching_due.set()
 
     async def _announce(self) -> None:
         try:

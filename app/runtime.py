@@ -35,6 +35,8 @@ class Runtime:
     queue: Queue
     providers: Mapping[Platform, Provider]
     egress: Egress
+    launches: Egress
+    """The same for bot back ends, with connections of its own: slow receivers of messages hold up no bot."""
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
@@ -71,7 +73,7 @@ async def open_runtime(
         follow_redirects=False,
         trust_env=False,
     )
-    egress = Egress(settings)
+    egress, launches = Egress(settings), Egress(settings)
     http = ProviderHttp(client, Limits(settings, queue.redis), settings)
     try:
         await db.open()
@@ -86,10 +88,12 @@ async def open_runtime(
                 "microsoft": MicrosoftCalendar(http, settings, now=clock.now),
             },
             egress=egress,
+            launches=launches,
         )
     finally:
         await queue.close()
         await egress.close()
+        await launches.close()
         await client.aclose()
         await db.close()
 

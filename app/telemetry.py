@@ -70,6 +70,10 @@ DELIVERY_LAG = Histogram(
     registry=REGISTRY,
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3600),
 )
+BOT_STEPS = Counter("punctual_bot_steps_total", "What happened to bots", ["type"], registry=REGISTRY)
+LAUNCHER_CALLS = Counter(
+    "punctual_launcher_calls_total", "Calls of bot back ends", ["kind", "call", "outcome"], registry=REGISTRY
+)
 BACKLOG = Gauge("punctual_backlog", "Rows that are due now", ["kind"], registry=REGISTRY)
 OLDEST_DUE = Gauge("punctual_oldest_due_seconds", "Age of the oldest due row", ["kind"], registry=REGISTRY)
 REDIS_FAILURES = Counter(

@@ -19,7 +19,7 @@ import orjson
 from app import embedded
 from app.runtime import calm_collector
 from app.telemetry import configure_logging
-from benchmarks import delivery, drain, first_sync, isolation, latency, resync, serving, volume
+from benchmarks import delivery, drain, first_sync, isolation, latency, launching, resync, serving, volume
 from benchmarks.rig import ROOT, Bench, Figure, fresh_database
 
 PARTS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
@@ -31,6 +31,7 @@ PARTS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "isolation": isolation.run,
     "volume": volume.run,
     "latency": latency.run,
+    "launching": launching.run,
 }
 
 

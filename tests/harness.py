@@ -19,6 +19,8 @@ import pytest
 import uvicorn
 
 from app import scheduling
+from app.bots.checking import look_ahead
+from app.bots.launching import launch_due
 from app.crypto import make_api_key
 from app.ids import CALENDAR, PROJECT, new_id, parse, public
 from app.providers.base import Platform
@@ -80,13 +82,15 @@ async def new_project(rt: Runtime, name: str) -> Project:
 
 async def run_due(rt: Runtime) -> int:
     """One pass over everything that is due now; how much was done."""
+    looked = await look_ahead(rt)
     due = await scheduling.due_calendars(rt, most=100)
     for calendar_id in due:
         await run_sync(rt, calendar_id)
-    done = len(due)
+    done = looked + len(due)
     done += await keep_channels(rt)
     done += await finish_deletions(rt)
     done += await tell_due(rt)
+    done += await launch_due(rt)
     done += await deliver_due(rt)
     return done
 

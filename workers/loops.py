@@ -1,4 +1,4 @@
-"""Loops of `work` that need no queue: delivery.
+"""Loops of `work` that need no queue: delivery, and the launching of bots.
 
 Rows say what is due. An event in this process, a message through Redis and a poll each make the loop look; any two
 of them may be missing. Neither Redis nor PostgreSQL going away ends it.
@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from redis.exceptions import RedisError
 
+from app.bots import launching
 from app.db import DATABASE_ERRORS
 from app.queue import DELIVERY_TOPIC, Queue
 from app.runtime import Runtime
@@ -49,6 +50,34 @@ async def _deliver(courier: Courier, stop: asyncio.Event) -> None:
         failures = 0
         if not again:
             await courier.rest()
+
+
+async def launching_loop(rt: Runtime, stop: asyncio.Event) -> None:
+    """Bring bots where they are to be, until `stop` is set; then finish the calls under way, or leave their leases."""
+    async with launching.Launching(rt) as calls:
+        failures = 0
+        while not stop.is_set():
+            calls.wake.clear()
+            try:
+                again = await calls.claim()
+            except DATABASE_ERRORS as exc:
+                failures += 1
+                log.warning("bots.launching_failed", error=type(exc).__name__)
+                await _either(stop, stop, seconds=_backoff(failures))
+                continue
+            failures = 0
+            if not again:
+                await _either(calls.wake, stop, seconds=launching.POLL_SECONDS)
+        await calls.finish(grace_seconds=STOP_SECONDS)
+
+
+async def _either(woken: asyncio.Event, stop: asyncio.Event, *, seconds: float) -> None:
+    """Until one of the two is set, and no longer than that."""
+    waits = [asyncio.create_task(woken.wait()), asyncio.create_task(stop.wait())]
+    await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
 
 
 async def _listen(queue: Queue) -> None:

@@ -44,11 +44,13 @@ async def run(rt: Runtime, stop: asyncio.Event) -> None:
     dispatcher = Dispatcher(rt)
     tasks = [
         asyncio.create_task(loops.delivery_loop(rt, stop), name="delivery"),
+        asyncio.create_task(loops.launching_loop(rt, stop), name="launching"),
         asyncio.create_task(dispatcher.run(stop), name="dispatch"),
         asyncio.create_task(sweeps.clock_loop(rt, stop), name="clock"),
         asyncio.create_task(sweeps.channels_loop(rt, stop), name="channels"),
         asyncio.create_task(sweeps.deletions_loop(rt, stop), name="deletions"),
         asyncio.create_task(sweeps.replays_loop(rt, stop), name="replays"),
+        asyncio.create_task(sweeps.checks_loop(rt, stop), name="checks"),
         asyncio.create_task(sweeps.retention_loop(rt, stop), name="retention"),
         asyncio.create_task(_arq_loop(rt, dispatcher, stop), name="arq"),
     ]

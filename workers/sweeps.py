@@ -12,6 +12,7 @@ from functools import partial
 from uuid import UUID
 
 from app import scheduling
+from app.bots import checking
 from app.db import DATABASE_ERRORS
 from app.runtime import Runtime
 from app.sync import channels, cleanup, health
@@ -20,6 +21,7 @@ from app.webhooks import replays
 from workers.jobs import guarded
 
 MINUTE = 60.0
+CHECK_SECONDS = 1.0
 HOUR = 3600.0
 AT_ONCE = 10
 DEADLINE_SECONDS = 180.0
@@ -66,6 +68,16 @@ async def replays_loop(rt: Runtime, stop: asyncio.Event) -> None:
             pass
 
     await every(rt.settings.sweep_interval_seconds, step, stop)
+
+
+async def checks_loop(rt: Runtime, stop: asyncio.Event) -> None:
+    """Have calendars synced ahead of the hand-over of their bots, and before these join."""
+
+    async def step() -> None:
+        while not stop.is_set() and await checking.look_ahead(rt) == checking.BATCH:
+            pass
+
+    await every(CHECK_SECONDS, step, stop)
 
 
 async def retention_loop(rt: Runtime, stop: asyncio.Event) -> None:

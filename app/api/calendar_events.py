@@ -4,16 +4,20 @@ A page of 100 events is two or three statements and no object model: the content
 changed; here its row's ids, number and stamps are put around that.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import orjson
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from app.api import queries
+from app.api import bot_queries, queries
+from app.api.bots import Bot
+from app.api.bots import render as render_bot
 from app.api.calendar_examples import EVENT as EXAMPLE
 from app.api.deps import ProjectId, Reading
 from app.api.event_filters import EventFilters
@@ -21,7 +25,7 @@ from app.api.inputs import QueryOf, key_of
 from app.api.operations import TIMES, example, problems
 from app.api.outputs import CalendarRef, EventRef, NextUrl, Output, PreviousUrl, Timestamp
 from app.api.pages import Page, Pager
-from app.api.render import answer, embedded, page_answer
+from app.api.render import JsonObject, answer, embedded, page_answer
 from app.api.route import ApiRoute
 from app.db import ReadTx, Row
 from app.errors import Gone, NotFound
@@ -102,12 +106,10 @@ class CalendarEvent(Output):
     )
     html_link: str | None
     change_seq: int = Field(description="The calendar's number for this event's latest change")
-    bot_override: Literal["always", "never"] | None = Field(description="Always null: bots come with a later version")
+    bot_override: Literal["always", "never"] | None = Field(description="Always null: rules come with a later version")
     raw: dict[str, Any] | None = Field(description="As the provider sent it; null over 64 KiB, or if excluded")
     is_raw_truncated: bool
-    bots: Annotated[list[Any], Field(max_length=0)] | None = Field(
-        description="Always empty: bots come with a later version. Null if excluded"
-    )
+    bots: list[Bot] | None = Field(description="Oldest first, ended ones too. Null if excluded")
     created_at: Timestamp = Field(description="Punctual's, not the provider's")
     updated_at: Timestamp = Field(description="Punctual's: when this change became readable here")
 
@@ -124,10 +126,19 @@ class CalendarEventList(Output):
 router = APIRouter(prefix="/api/v1/calendar_events", tags=["Calendar events"], route_class=ApiRoute)
 
 
-def render(row: Row) -> str:
+def render(row: Row, bots: str = "[]") -> str:
     """An event as the API shows it, as JSON text: its ids, its content, and what its row knows beside that."""
     head = f'{{"id":"{public(EVENT, row.id)}","calendar_id":"{_calendar_ref(row.calendar_id)}",'
-    return f"{head}{row.content[1:-1]},{row.more}"
+    return f"{head}{row.content[1:-1]},{row.more}{bots},{row.stamps}"
+
+
+async def _bots(tx: ReadTx, project_id: UUID, rows: Sequence[Row]) -> dict[UUID, str]:
+    """The bots of these events, as JSON text."""
+    found: defaultdict[UUID, list[JsonObject]] = defaultdict(list)
+    if rows:
+        for row in await bot_queries.bots_of_events(tx, project_id, event_ids=[row.id for row in rows]):
+            found[row.calendar_event_id].append(render_bot(row))
+    return {event_id: orjson.dumps(made, option=orjson.OPT_UTC_Z).decode() for event_id, made in found.items()}
 
 
 @lru_cache(maxsize=4096)
@@ -162,7 +173,11 @@ async def list_events(
             conditions["updated_before_h"] = await queries.horizon(tx)
         rows = await queries.events(tx, project_id, filters=conditions, part=pager.slice, without=filters.left_out)
     page = pager.page(rows, lambda row: (row.sort_key, row.id))
-    results = [render(row) for row in page.rows]
+    if "bots" in filters.left_out:
+        results = [render(row, "null") for row in page.rows]
+    else:
+        made = await _bots(tx, project_id, page.rows)
+        results = [render(row, made.get(row.id, "[]")) for row in page.rows]
     position: int | None = None
     if filters.after_seq is not None:
         calendar_id = conditions["calendar_id"] if conditions else None
@@ -200,4 +215,5 @@ async def get_event(event_id: str, tx: Reading, project_id: ProjectId) -> Respon
     row = await queries.event(tx, project_id, event_id=key_of(EVENT, event_id))
     if row is None:
         raise NotFound
-    return answer(embedded(render(row)))
+    made = await _bots(tx, project_id, [row])
+    return answer(embedded(render(row, made.get(row.id, "[]"))))

@@ -7,7 +7,7 @@ is a small object of texts.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from uuid import UUID
 
 import orjson
@@ -45,6 +45,8 @@ class Query(BaseModel):
     """The query parameters of a list."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    repeatable: ClassVar[frozenset[str]] = frozenset()
+    """Those that may be given several times; each is a list."""
 
 
 _Q = TypeVar("_Q", bound=Query)
@@ -63,11 +65,17 @@ class QueryOf(Generic[_Q]):
     async def __call__(self, request: Request) -> _Q:
         """The parameters; RequestValidationError as FastAPI would raise it."""
         try:
-            return self.model.model_validate(dict(request.query_params))
+            return self.model.model_validate(self._given(request))
         except ValidationError as exc:
             raise RequestValidationError(
                 [{**error, "loc": ("query", *error["loc"])} for error in exc.errors()]
             ) from exc
+
+    def _given(self, request: Request) -> dict[str, Any]:
+        given = dict[str, Any](request.query_params)
+        for name in self.model.repeatable & given.keys():
+            given[name] = request.query_params.getlist(name)
+        return given
 
     def parameters(self) -> list[dict[str, Any]]:
         """Their description for the OpenAPI document."""

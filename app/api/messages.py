@@ -5,6 +5,8 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
+from app.api.bot_inputs import BotState
+from app.api.bots import SHAPE_EXAMPLE, BotShape
 from app.api.calendars import ConnectionFailure, State
 from app.api.outputs import CalendarRef, EventRef, MessageRef, OAuthAppRef, Output, Timestamp
 from app.errors import HealthReason, HealthStatus
@@ -124,6 +126,46 @@ class OAuthAppFailing(_Message):
     data: OAuthAppFailingData
 
 
+class BotStateChangeData(Output):
+    """The transition."""
+
+    bot: BotShape = Field(description="As it is now")
+    old_state: BotState | None = Field(description="Null of a bot that was just made")
+    new_state: BotState
+    reason: str | None = Field(description="Its `state_reason`")
+    truncated: bool = Field(description="Whether `bot.config` is left out for its length: read the bot")
+
+
+class BotStateChange(_Message):
+    """A bot was made, or is in another state than before."""
+
+    trigger: Literal["bot.state_change"]
+    calendar_id: CalendarRef | None
+    calendar_deduplication_key: str | None
+    calendar_metadata: dict[str, str] | None
+    data: BotStateChangeData
+
+
+class BotLaunchData(Output):
+    """The bot that is to be brought into its meeting."""
+
+    bot: BotShape
+    revision: int = Field(description="A message with a higher one replaces those before")
+    join_at: Timestamp
+    expires_at: Timestamp = Field(description="The end of its meeting: later there is no use in starting it")
+    truncated: bool = Field(description="Whether `bot.config` is left out for its length: read the bot")
+
+
+class BotLaunch(_Message):
+    """Start this bot, or change the one that was started with this bot's id."""
+
+    trigger: Literal["bot.launch"]
+    calendar_id: CalendarRef | None
+    calendar_deduplication_key: str | None
+    calendar_metadata: dict[str, str] | None
+    data: BotLaunchData
+
+
 class TestData(Output):
     """A greeting."""
 
@@ -207,6 +249,26 @@ OAUTH_APP_FAILING_EXAMPLE: Final[dict[str, Any]] = (
         },
     }
 )
+BOT_STATE_CHANGE_EXAMPLE: Final[dict[str, Any]] = _HEAD | {
+    "trigger": "bot.state_change",
+    "data": {
+        "bot": SHAPE_EXAMPLE | {"state": "cancelled", "state_reason": "link_gone"},
+        "old_state": "scheduled",
+        "new_state": "cancelled",
+        "reason": "link_gone",
+        "truncated": False,
+    },
+}
+BOT_LAUNCH_EXAMPLE: Final[dict[str, Any]] = _HEAD | {
+    "trigger": "bot.launch",
+    "data": {
+        "bot": SHAPE_EXAMPLE,
+        "revision": 1,
+        "join_at": "2026-11-23T09:00:00.000000Z",
+        "expires_at": "2026-11-23T09:30:00.000000Z",
+        "truncated": False,
+    },
+}
 TEST_EXAMPLE: Final[dict[str, Any]] = {
     "trigger": "webhook.test",
     "idempotency_key": "msg_01JD4QAA5B7D9F1H3K5N7Q9S1V",
@@ -291,6 +353,22 @@ MESSAGES: Final = (
         "An OAuth app is refused",
         "Once per incident. Its calendars stay connected and are tried again slowly.",
         OAUTH_APP_FAILING_EXAMPLE,
+    ),
+    Message(
+        "bot.state_change",
+        BotStateChange,
+        "A bot's state changed",
+        "Once per transition, and once for a new bot; `bot.state_reason` says why.",
+        BOT_STATE_CHANGE_EXAMPLE,
+    ),
+    Message(
+        "bot.launch",
+        BotLaunch,
+        "Bring a bot into its meeting",
+        "For launchers of kind `webhook`, and projects without any. A 2xx takes the bot; its JSON body may name an"
+        " `external_id`. Sent again, with a higher `revision`, when the meeting moves or its link changes; an end is"
+        " told by `bot.state_change`.",
+        BOT_LAUNCH_EXAMPLE,
     ),
     Message("webhook.test", WebhookTest, "A test", "Sent when the endpoint's owner asks for it.", TEST_EXAMPLE),
 )

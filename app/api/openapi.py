@@ -31,6 +31,8 @@ _SCHEMES: Final[dict[str, Any]] = {
 _TAGS: Final = [
     {"name": "Calendars", "description": "Your users' calendars: connected, kept in sync, disconnected."},
     {"name": "Calendar events", "description": "What is in them: lists that miss nothing, single events."},
+    {"name": "Bots", "description": "Bots that follow events, or go where and when you say."},
+    {"name": "Launchers", "description": "The back ends that bring bots into meetings."},
     {"name": "Webhooks", "description": "Endpoints that hear of changes, and the log of deliveries."},
     {"name": "Project", "description": "What the key belongs to, and what it prefers."},
     {"name": "Providers", "description": "What providers call."},

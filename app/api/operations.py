@@ -71,10 +71,15 @@ GRANT: Final = (
 REMOTE_CALENDAR: Final = ("calendar_gone", "access_lost")
 
 
-def problems(*codes: str, takes: Kind = "nothing") -> Responses:
-    """The `responses` of an operation that can answer with these codes, beside those that its kind can."""
+def problems(*codes: str, takes: Kind = "nothing", refers: bool = False) -> Responses:
+    """The `responses` of an operation that can answer with these codes, beside those that its kind can.
+
+    One whose body names other objects (`refers`) answers `not_found` with 422 for those: its own address is right.
+    """
     given = [*_EVERYWHERE, *_QUERY, *_OF_KIND[takes], *codes]
     by_status: dict[int, list[str]] = defaultdict(list)
+    if refers:
+        by_status[422].append("not_found")
     for code in dict.fromkeys(given):
         by_status[CODES[code]].append(code)
     return {status: _response(status, by_status[status]) for status in sorted(by_status)}

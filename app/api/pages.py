@@ -97,7 +97,7 @@ class Pager:
     def __init__(self, request: Request, *, project_id: UUID, order: Order, limit: int) -> None:
         self._request = request
         self._order = order
-        bound = sorted((k, v) for k, v in request.query_params.items() if k not in _UNBOUND)
+        bound = sorted((k, v) for k, v in request.query_params.multi_items() if k not in _UNBOUND)
         scope = f"{project_id}\0{request.scope['path']}\0{order.column}\0{order.is_descending}\0{urlencode(bound)}"
         self._scope = scope.encode()
         cursor = request.query_params.get("cursor")

@@ -66,8 +66,8 @@ _EVENTS: Final = """
 SELECT e.id, e.calendar_id, {sort_key} AS sort_key, e.content,
        concat('"is_deleted":', CASE WHEN e.is_deleted THEN 'true' ELSE 'false' END, ',"change_seq":', e.change_seq,
               ',"bot_override"\\:null,"raw":', {raw}, ',"is_raw_truncated":',
-              CASE WHEN e.is_raw_truncated THEN 'true' ELSE 'false' END, ',"bots"\\:{bots},"created_at":"',
-              {created_at}, '","updated_at":"', {updated_at}, '"}}') AS more
+              CASE WHEN e.is_raw_truncated THEN 'true' ELSE 'false' END, ',"bots"\\:') AS more,
+       concat('"created_at":"', {created_at}, '","updated_at":"', {updated_at}, '"}}') AS stamps
   FROM calendar_events e
  WHERE e.project_id = :project
    AND e.calendar_id NOT IN (SELECT d.id FROM calendars d WHERE d.project_id = :project AND d.deleted_at IS NOT NULL)
@@ -79,7 +79,7 @@ _INSTANTS: Final = {name: _INSTANT.format(name) for name in ("created_at", "upda
 @cache
 def _events(sort_key: str, *, without: frozenset[str] = frozenset()) -> str:
     raw = "'null'" if "raw" in without else "coalesce(e.raw, 'null')"
-    return _EVENTS.format(sort_key=sort_key, raw=raw, bots="null" if "bots" in without else "[]", **_INSTANTS)
+    return _EVENTS.format(sort_key=sort_key, raw=raw, **_INSTANTS)
 
 
 EVENT_FILTERS: Final[Mapping[str, str]] = {

@@ -8,7 +8,7 @@ its own, because an operation may have to ask a provider before it opens one.
 import asyncio
 import json
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from itertools import islice
 from time import monotonic
 from typing import Any
@@ -72,7 +72,11 @@ class ApiRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """The operation, with everything that comes before it."""
         operate = super().get_route_handler()
-        known = frozenset(name for query in _queries(self.dependant) for name in query.model.model_fields)
+        known = {
+            name: name in query.model.repeatable
+            for query in _queries(self.dependant)
+            for name in query.model.model_fields
+        }
         takes_body = self.body_field is not None
 
         async def read(request: Request) -> Response:
@@ -198,7 +202,8 @@ def _unexpected(parsed: object) -> list[FieldProblem]:
     return [FieldProblem("", "wrong_type", "this call takes no body")]
 
 
-def _judge_query(request: Request, known: frozenset[str]) -> None:
+def _judge_query(request: Request, known: Mapping[str, bool]) -> None:
+    """Refuse parameters that the call does not know; `known` says of each whether it may be repeated."""
     if not request.url.query:
         return
     problems: list[FieldProblem] = []
@@ -207,7 +212,7 @@ def _judge_query(request: Request, known: frozenset[str]) -> None:
         if name not in known:
             if name not in seen:
                 problems.append(FieldProblem(name[:100], "unknown_parameter", "is not a parameter of this call"))
-        elif name in seen:
+        elif name in seen and not known[name]:
             problems.append(FieldProblem(name, "repeated_parameter", "may be given once"))
         elif not is_storable(value):
             problems.append(FieldProblem(name, "invalid_text", "holds a NUL character"))

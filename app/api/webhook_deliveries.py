@@ -26,7 +26,13 @@ from app.webhooks import replays
 _ORDER = Order("d.created_at", "d.id", is_descending=True)
 State = Literal["pending", "succeeded", "failed", "merged"]
 Trigger = Literal[
-    "calendar.events_update", "calendar.state_change", "calendar.health_change", "oauth_app.failing", "webhook.test"
+    "calendar.events_update",
+    "calendar.state_change",
+    "calendar.health_change",
+    "oauth_app.failing",
+    "bot.state_change",
+    "bot.launch",
+    "webhook.test",
 ]
 """`payloads.TRIGGERS`, for the type checker."""
 

@@ -12,7 +12,14 @@ from app.egress import header_problem
 from app.errors import FieldProblem
 from app.webhooks import payloads
 
-Trigger = Literal["calendar.events_update", "calendar.state_change", "calendar.health_change", "oauth_app.failing"]
+Trigger = Literal[
+    "calendar.events_update",
+    "calendar.state_change",
+    "calendar.health_change",
+    "oauth_app.failing",
+    "bot.state_change",
+    "bot.launch",
+]
 """What an endpoint may listen to: `payloads.SUBSCRIBABLE`, for the type checker."""
 Scheme = Literal["v1", "v1a"]
 """`app.webhooks.secrets.Signature`, for the OpenAPI document."""

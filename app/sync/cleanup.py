@@ -85,6 +85,20 @@ DELETE FROM idempotency_keys WHERE id IN (
     SELECT id FROM idempotency_keys WHERE created_at < app_now() - interval '1 day' LIMIT :batch)
 """
 
+# With what happened to them. One that its back end has still to be told of stays until that is done.
+_PURGE_BOTS = """
+DELETE FROM bots WHERE id IN (
+    SELECT id FROM bots
+     WHERE ends_at < app_now() - make_interval(days => :days) AND due_at IS NULL
+     ORDER BY id LIMIT :batch FOR UPDATE SKIP LOCKED)
+"""
+
+_PURGE_LAUNCHERS = """
+DELETE FROM launchers l
+ WHERE l.deleted_at < app_now() - make_interval(days => :days)
+   AND NOT EXISTS (SELECT FROM bots b WHERE b.launcher_id = l.id OR b.handed_to = l.id)
+"""
+
 _PURGE_CHANNELS = """
 DELETE FROM push_channels WHERE id IN (
     SELECT id FROM push_channels
@@ -148,6 +162,8 @@ async def purge(rt: Runtime) -> bool:
         (_PURGE_GAPS, {"batch": _BATCH}),
         (_PURGE_IDEMPOTENCY_KEYS, {"batch": _BATCH}),
         (_PURGE_CHANNELS, params),
+        (_PURGE_BOTS, params),
+        (_PURGE_LAUNCHERS, {"days": rt.settings.retention_days}),
     ):
         async with rt.db.transaction() as tx:
             is_more = await tx.execute(statement, bound) >= _BATCH or is_more

@@ -21,6 +21,7 @@ from hashlib import sha256
 from uuid import UUID
 
 from app import scheduling
+from app.bots import following
 from app.db import Row, Tx
 from app.errors import (
     CursorExpired,
@@ -223,6 +224,7 @@ async def _apply(
     await _describe(tx, found)
     first_seq = row.last_change_seq + 1
     updated_at, event_ids = await store.apply(tx, claim, found, first_seq=first_seq, last=row.last_event_updated_at)
+    await following.synced(rt, tx, claim.calendar_id, event_ids, is_reconnected=row.state != "connected")
     parked = changes.parked(fetched.items)
     if parked or row.has_parked:
         await store.park(tx, claim, fetched.items, parked, is_full=fetched.is_full)

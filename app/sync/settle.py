@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from app.bots import following
 from app.db import DATABASE_ERRORS, Tx
 from app.errors import (
     AccessLost,
@@ -199,6 +200,7 @@ async def _disconnect(rt: Runtime, claim: Claim, code: str, error: str, message:
             "timestamp": row.now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         }
         await tx.execute(_DISCONNECT, {"id": claim.calendar_id, "failure": orjson.dumps(failure).decode()})
+        await following.disconnected(rt, tx, claim.calendar_id)
         await guard.forget(tx, claim.calendar_id)
         if row.state == "connected":
             await _announce(rt, tx, claim, row, failure)

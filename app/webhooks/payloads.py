@@ -21,8 +21,10 @@ EVENTS_UPDATE = "calendar.events_update"
 STATE_CHANGE = "calendar.state_change"
 HEALTH_CHANGE = "calendar.health_change"
 OAUTH_APP_FAILING = "oauth_app.failing"
+BOT_STATE_CHANGE = "bot.state_change"
+BOT_LAUNCH = "bot.launch"
 TEST = "webhook.test"
-SUBSCRIBABLE = (EVENTS_UPDATE, STATE_CHANGE, HEALTH_CHANGE, OAUTH_APP_FAILING)
+SUBSCRIBABLE = (EVENTS_UPDATE, STATE_CHANGE, HEALTH_CHANGE, OAUTH_APP_FAILING, BOT_STATE_CHANGE, BOT_LAUNCH)
 """What an endpoint may name; a test always goes to the one endpoint it is asked for."""
 TRIGGERS = (*SUBSCRIBABLE, TEST)
 """Every kind of message there is: a closed list."""
@@ -163,6 +165,31 @@ def oauth_app_failing(
         "calendars_affected": calendars_affected,
     }
     return _message(OAUTH_APP_FAILING, message_id, at=at, calendar=None, data=data)
+
+
+def bot_state_change(
+    message_id: UUID,
+    *,
+    at: datetime,
+    calendar: MessageCalendar | None,
+    bot: JsonObject,
+    old_state: str | None,
+    truncated: bool,
+) -> bytes:
+    """One transition of a bot; `bot` as it is now, `truncated` where its config is left out."""
+    data = {
+        "bot": bot,
+        "old_state": old_state,
+        "new_state": bot["state"],
+        "reason": bot["state_reason"],
+        "truncated": truncated,
+    }
+    return _message(BOT_STATE_CHANGE, message_id, at=at, calendar=calendar, data=data)
+
+
+def bot_launch(message_id: UUID, *, at: datetime, calendar: MessageCalendar | None, data: JsonObject) -> bytes:
+    """A bot that is to be brought into its meeting, or what has changed about it since."""
+    return _message(BOT_LAUNCH, message_id, at=at, calendar=calendar, data=data)
 
 
 def webhook_test(message_id: UUID, *, at: datetime) -> bytes:

@@ -6,11 +6,12 @@ from typing import Any
 from uuid import UUID
 
 from app.db import Tx
-from app.ids import CALENDAR, DELIVERY, ENDPOINT, EVENT, REPLAY, new_id, public
+from app.ids import BOT, CALENDAR, DELIVERY, ENDPOINT, EVENT, LAUNCHER, REPLAY, new_id, parse, public
 from app.providers.base import RemoteEvent
 from app.runtime import Runtime
 from app.sync import content
 
+MEET = "https://meet.google.com/abc-defg-hij"
 START = datetime(2026, 12, 1, 9, tzinfo=UTC)
 
 _EVENT = """
@@ -131,6 +132,37 @@ class Rows:
             endpoint=endpoint_id,
         )
         return public(REPLAY, replay_id)
+
+    async def launcher(self) -> str:
+        """A launcher of the kind that needs no key."""
+        launcher_id = new_id()
+        await self.sql(
+            "INSERT INTO launchers (id, project_id, kind, name, hand_over_seconds, created_at)"
+            " VALUES (:id, :project, 'webhook', 'Ours', 60, app_now())",
+            id=launcher_id,
+            project=self.project_id,
+        )
+        return public(LAUNCHER, launcher_id)
+
+    async def bot(self, calendar_id: UUID, event: str, **values: Any) -> str:
+        """A bot on an event, an hour ahead; `values` are columns."""
+        bot_id = new_id()
+        row: dict[str, Any] = {
+            "id": bot_id,
+            "project_id": self.project_id,
+            "calendar_id": calendar_id,
+            "calendar_event_id": parse(EVENT, event),
+            "state": "scheduled",
+            "bot_name": "Notes",
+            "meeting_url": MEET,
+            "meeting_platform": "google_meet",
+            "join_at": self.rt.clock.now() + timedelta(hours=1),
+            "ends_at": self.rt.clock.now() + timedelta(hours=2),
+        }
+        row |= values
+        places = ", ".join(f":{name}" for name in row)
+        await self.sql(f"INSERT INTO bots ({', '.join(row)}, created_at) VALUES ({places}, app_now())", **row)
+        return public(BOT, bot_id)
 
     async def sql(self, statement: str, **params: Any) -> None:
         """Any statement, committed."""

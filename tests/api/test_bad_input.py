@@ -8,8 +8,10 @@ import httpx
 import pytest
 
 from app.runtime import Runtime
+from tests.api.refusals import counts, refused
 
 CALENDARS, EVENTS, WEBHOOKS = "/api/v1/calendars", "/api/v1/calendar_events", "/api/v1/webhooks"
+BOTS, LAUNCHERS = "/api/v1/bots", "/api/v1/launchers"
 GOOD: dict[str, Any] = {
     "platform": "google",
     "client_id": "client",
@@ -19,29 +21,12 @@ GOOD: dict[str, Any] = {
 ENDPOINT: dict[str, Any] = {"url": "http://127.0.0.1:9/hook", "triggers": ["calendar.events_update"]}
 JSON = {"Content-Type": "application/json"}
 
-TABLES = ("calendars", "grants", "sync_state", "oauth_apps", "oauth_app_secrets", "webhook_endpoints",
-          "webhook_secrets", "messages", "deliveries", "replays", "idempotency_keys")  # fmt: skip
-
-
-async def _counts(rt: Runtime) -> dict[str, int]:
-    async with rt.db.reading() as tx:
-        return {table: await tx.scalar(f"SELECT count(*) FROM {table}") for table in TABLES}
-
 
 @pytest.fixture(autouse=True)
 async def _nothing_is_stored(rt: Runtime) -> AsyncIterator[None]:
-    before = await _counts(rt)
+    before = await counts(rt)
     yield
-    assert await _counts(rt) == before
-
-
-def _refused(answer: httpx.Response, code: str, *pointers: str, status: int = 422) -> None:
-    problem = answer.json()
-    assert (answer.status_code, problem["code"]) == (status, code), problem
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert problem["request_id"] == answer.headers["x-request-id"]
-    assert [error["pointer"] for error in problem["errors"]] == list(pointers), problem
-    assert all(error["code"] == code for error in problem["errors"])
+    assert await counts(rt) == before
 
 
 CALENDAR_FIELDS: list[Any] = [
@@ -80,7 +65,7 @@ async def test_calendar_fields(client: httpx.AsyncClient, subtests: pytest.Subte
     for change, code, pointer in CALENDAR_FIELDS:
         with subtests.test(case=str(change)[:80]):
             answer = await client.post(CALENDARS, content=json.dumps(GOOD | change).encode(), headers=JSON)
-            _refused(answer, code, pointer)
+            refused(answer, code, pointer)
 
 
 EACH_CREDENTIAL_IS_NEEDED: list[Any] = sorted(GOOD)
@@ -90,8 +75,8 @@ async def test_each_credential_is_needed(client: httpx.AsyncClient, subtests: py
     for name in EACH_CREDENTIAL_IS_NEEDED:
         with subtests.test(case=str(name)[:80]):
             body = {key: value for key, value in GOOD.items() if key != name}
-            _refused(await client.post(CALENDARS, json=body), "missing", f"/{name}")
-            _refused(await client.post(f"{CALENDARS}/raw", json=body), "missing", f"/{name}")
+            refused(await client.post(CALENDARS, json=body), "missing", f"/{name}")
+            refused(await client.post(f"{CALENDARS}/raw", json=body), "missing", f"/{name}")
 
 
 async def test_several_faults_are_all_named(client: httpx.AsyncClient) -> None:
@@ -125,9 +110,9 @@ async def test_what_is_no_json_is_malformed(client: httpx.AsyncClient, subtests:
         with subtests.test(case=str(body)[:80]):
             answer = await client.post(CALENDARS, content=body, headers=JSON)
             if body:
-                _refused(answer, "malformed", status=400)
+                refused(answer, "malformed", status=400)
             else:
-                _refused(answer, "missing", "")
+                refused(answer, "missing", "")
 
 
 JSON_OF_ANOTHER_KIND: list[Any] = [b"[]", b'"text"', b"1", b"true", b"[1, 2]"]
@@ -136,7 +121,7 @@ JSON_OF_ANOTHER_KIND: list[Any] = [b"[]", b'"text"', b"1", b"true", b"[1, 2]"]
 async def test_json_of_another_kind(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
     for body in JSON_OF_ANOTHER_KIND:
         with subtests.test(case=str(body)[:80]):
-            _refused(await client.post(CALENDARS, content=body, headers=JSON), "wrong_type", "")
+            refused(await client.post(CALENDARS, content=body, headers=JSON), "wrong_type", "")
 
 
 ANOTHER_MEDIA_TYPE: list[Any] = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""]
@@ -146,7 +131,7 @@ async def test_another_media_type(client: httpx.AsyncClient, subtests: pytest.Su
     for media_type in ANOTHER_MEDIA_TYPE:
         with subtests.test(case=str(media_type)[:80]):
             answer = await client.post(CALENDARS, content=json.dumps(GOOD), headers={"Content-Type": media_type})
-            _refused(answer, "wrong_media_type", status=415)
+            refused(answer, "wrong_media_type", status=415)
 
 
 async def test_a_body_over_one_mebibyte(client: httpx.AsyncClient) -> None:
@@ -155,9 +140,9 @@ async def test_a_body_over_one_mebibyte(client: httpx.AsyncClient) -> None:
             yield b" " * 65_536
 
     declared = await client.post(CALENDARS, content=b" " * (1024 * 1024 + 1), headers=JSON)
-    _refused(declared, "too_large", status=413)
+    refused(declared, "too_large", status=413)
     streamed = await client.post(CALENDARS, content=endless(), headers=JSON)
-    _refused(streamed, "too_large", status=413)
+    refused(streamed, "too_large", status=413)
 
 
 EVENT_FILTERS: list[Any] = [
@@ -202,7 +187,7 @@ EVENT_FILTERS: list[Any] = [
 async def test_event_filters(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
     for query, code, pointer in EVENT_FILTERS:
         with subtests.test(case=str(query)[:80]):
-            _refused(await client.get(f"{EVENTS}?{query}"), code, pointer)
+            refused(await client.get(f"{EVENTS}?{query}"), code, pointer)
 
 
 FILTERS_OF_THE_OTHER_LISTS: list[Any] = [
@@ -212,7 +197,7 @@ FILTERS_OF_THE_OTHER_LISTS: list[Any] = [
     (f"{CALENDARS}/cal_x?expand=1", "unknown_parameter", "expand"),
     (f"{WEBHOOKS}?state=enabled", "unknown_parameter", "state"),
     ("/api/v1/webhook_deliveries?state=lost", "not_allowed", "state"),
-    ("/api/v1/webhook_deliveries?trigger=bot.launch", "not_allowed", "trigger"),
+    ("/api/v1/webhook_deliveries?trigger=bot.lunch", "not_allowed", "trigger"),
     ("/api/v1/webhook_deliveries?created_at_gte=2026-11-20T10:00:00", "naive_time", "created_at_gte"),
 ]
 
@@ -220,13 +205,13 @@ FILTERS_OF_THE_OTHER_LISTS: list[Any] = [
 async def test_filters_of_the_other_lists(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
     for url, code, pointer in FILTERS_OF_THE_OTHER_LISTS:
         with subtests.test(case=str(url)[:80]):
-            _refused(await client.get(url), code, pointer)
+            refused(await client.get(url), code, pointer)
 
 
 ENDPOINT_FIELDS: list[Any] = [
     ({"triggers": []}, "too_short", "/triggers"),
     ({"triggers": ["calendar.events_update"] * 2}, "not_unique", "/triggers"),
-    ({"triggers": ["bot.launch"]}, "not_allowed", "/triggers/0"),
+    ({"triggers": ["bot.lunch"]}, "not_allowed", "/triggers/0"),
     ({"triggers": ["webhook.test"]}, "not_allowed", "/triggers/0"),
     ({"triggers": "calendar.events_update"}, "wrong_type", "/triggers"),
     ({"url": "ftp://127.0.0.1/"}, "scheme_not_allowed", "/url"),
@@ -279,13 +264,13 @@ SCHEMES_OF_ANOTHER_NAME: list[Any] = ["v2", "V1A", "hmac", "", None, 1, ["v1"]]
 async def test_endpoint_fields(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
     for change, code, pointer in ENDPOINT_FIELDS:
         with subtests.test(case=str(change)[:80]):
-            _refused(await client.post(WEBHOOKS, json=ENDPOINT | change), code, pointer)
+            refused(await client.post(WEBHOOKS, json=ENDPOINT | change), code, pointer)
 
 
 async def test_signatures_of_another_scheme(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
     for scheme in SCHEMES_OF_ANOTHER_NAME:
         with subtests.test(case=str(scheme)):
-            _refused(await client.post(WEBHOOKS, json=ENDPOINT | {"signature": scheme}), "not_allowed", "/signature")
+            refused(await client.post(WEBHOOKS, json=ENDPOINT | {"signature": scheme}), "not_allowed", "/signature")
 
 
 async def test_values_of_headers_are_never_repeated(client: httpx.AsyncClient) -> None:
@@ -311,7 +296,7 @@ REPLAY_FIELDS: list[Any] = [
     ({"states": None}, "wrong_type", "/states"),
     ({"states": [0] * 300_000}, "too_long", "/states"),
     ({"triggers": []}, "too_short", "/triggers"),
-    ({"triggers": ["bot.launch"]}, "not_allowed", "/triggers/0"),
+    ({"triggers": ["bot.lunch"]}, "not_allowed", "/triggers/0"),
     ({"triggers": ["webhook.test"] * 2}, "not_unique", "/triggers"),
     ({"dry_run": "true"}, "wrong_type", "/dry_run"),
     ({"limit": 10}, "unknown_field", "/limit"),
@@ -322,12 +307,12 @@ async def test_replay_fields(client: httpx.AsyncClient, subtests: pytest.Subtest
     url = f"{WEBHOOKS}/ep_01JD4QA1Y5Z7B9D1F3G5H7J9K1/replay"
     for change, code, pointer in REPLAY_FIELDS:
         with subtests.test(case=str(change)[:80]):
-            _refused(await client.post(url, json=RANGE | change), code, pointer)
+            refused(await client.post(url, json=RANGE | change), code, pointer)
     for name in RANGE:
-        _refused(await client.post(url, json={k: v for k, v in RANGE.items() if k != name}), "missing", f"/{name}")
-    _refused(await client.post(url, json=RANGE), "not_found", status=404)
+        refused(await client.post(url, json={k: v for k, v in RANGE.items() if k != name}), "missing", f"/{name}")
+    refused(await client.post(url, json=RANGE), "not_found", status=404)
     answer = await client.post(url, json=RANGE | {"dry_run": True}, headers={"Idempotency-Key": "k"})
-    _refused(answer, "idempotency_key_not_accepted", "Idempotency-Key")
+    refused(answer, "idempotency_key_not_accepted", "Idempotency-Key")
 
 
 IDEMPOTENCY_KEYS_OF_ANOTHER_SHAPE: list[Any] = ["", " ", "k" * 256, "sn\u00f6", " k"]
@@ -337,7 +322,7 @@ async def test_idempotency_keys_of_another_shape(client: httpx.AsyncClient, subt
     for key in IDEMPOTENCY_KEYS_OF_ANOTHER_SHAPE:
         with subtests.test(case=str(key)[:80]):
             answer = await client.post(CALENDARS, json=GOOD, headers={"Idempotency-Key": key.encode("latin-1")})
-            _refused(answer, "invalid_idempotency_key", "Idempotency-Key")
+            refused(answer, "invalid_idempotency_key", "Idempotency-Key")
 
 
 IDEMPOTENCY_KEYS_WHERE_NONE_IS_KEPT: list[Any] = ["raw", "cal_01JD4Q8ZK3V6W8N2M5T7R9B1CX/access_token"]
@@ -348,7 +333,7 @@ async def test_idempotency_keys_where_none_is_kept(client: httpx.AsyncClient, su
         with subtests.test(case=str(path)[:80]):
             body = GOOD if path == "raw" else None
             answer = await client.post(f"{CALENDARS}/{path}", json=body, headers={"Idempotency-Key": "k"})
-            _refused(answer, "idempotency_key_not_accepted", "Idempotency-Key")
+            refused(answer, "idempotency_key_not_accepted", "Idempotency-Key")
 
 
 IDS_THAT_NOTHING_HAS: list[Any] = [
@@ -374,18 +359,21 @@ async def test_ids_that_nothing_has(client: httpx.AsyncClient, subtests: pytest.
                 f"{EVENTS}/{text}",
                 f"{WEBHOOKS}/{text}",
                 f"/api/v1/webhook_deliveries/{text}",
+                f"{BOTS}/{text}",
+                f"{LAUNCHERS}/{text}",
             ):
-                _refused(await client.get(url), "not_found", status=404)
-            _refused(await client.patch(f"{CALENDARS}/{text}", json={}), "not_found", status=404)
-            _refused(await client.delete(f"{WEBHOOKS}/{text}"), "not_found", status=404)
+                refused(await client.get(url), "not_found", status=404)
+            refused(await client.patch(f"{CALENDARS}/{text}", json={}), "not_found", status=404)
+            for url in (f"{WEBHOOKS}/{text}", f"{BOTS}/{text}", f"{LAUNCHERS}/{text}"):
+                refused(await client.delete(url), "not_found", status=404)
 
 
 async def test_unknown_addresses_and_methods(client: httpx.AsyncClient) -> None:
-    for path in ("/", "/api", "/api/v1", "/api/v1/bots", "/api/v1/rules", f"{CALENDARS}/", "/api/v1/calendars/a/b/c"):
-        _refused(await client.get(path), "not_found", status=404)
+    for path in ("/", "/api", "/api/v1", "/api/v1/rules", f"{CALENDARS}/", "/api/v1/calendars/a/b/c"):
+        refused(await client.get(path), "not_found", status=404)
     for method, path in (("PUT", CALENDARS), ("DELETE", EVENTS), ("PATCH", f"{EVENTS}/evt_x"), ("GET", "/push/google")):
         answer = await client.request(method, path)
-        _refused(answer, "method_not_allowed", status=405)
+        refused(answer, "method_not_allowed", status=405)
         assert answer.headers["allow"]
 
 
@@ -393,14 +381,14 @@ async def test_nesting_beyond_reason(client: httpx.AsyncClient) -> None:
     for depth in (101, 260, 1_000):
         body = f'{{"url": "http://127.0.0.1:9/", "triggers": {"[" * depth}{"]" * depth}}}'
         for headers in (JSON, JSON | {"Idempotency-Key": "k"}):
-            _refused(await client.post(WEBHOOKS, content=body, headers=headers), "malformed", status=400)
+            refused(await client.post(WEBHOOKS, content=body, headers=headers), "malformed", status=400)
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
 async def test_what_only_looks_like_json(client: httpx.AsyncClient, value: str) -> None:
     """Also beside a well-formed pair, which takes the body through a more generous reader."""
     body = f'{{"url": {value}, "metadata": {{"a": "\\ud83d\\ude00"}}}}'
-    _refused(await client.post(WEBHOOKS, content=body, headers=JSON), "malformed", status=400)
+    refused(await client.post(WEBHOOKS, content=body, headers=JSON), "malformed", status=400)
 
 
 async def test_a_complaint_is_not_longer_than_what_it_complains_about(client: httpx.AsyncClient) -> None:
@@ -423,11 +411,11 @@ async def test_a_pointer_is_made_for_what_is_wrong_alone(client: httpx.AsyncClie
     key = "k" * 200_000
     body = f'{{"{key}": ["\\u0041", {"0," * 15_000} "\\u0000"]}}'
     answer = await client.post(WEBHOOKS, content=body, headers=JSON)
-    _refused(answer, "invalid_text", f"/{'k' * 200}/15001")
+    refused(answer, "invalid_text", f"/{'k' * 200}/15001")
 
 
 async def test_a_call_without_a_body_takes_none(client: httpx.AsyncClient) -> None:
     url = f"{CALENDARS}/cal_01JD4Q8ZK3V6W8N2M5T7R9B1CX/access_token"
     for body in ("0", "false", '""', "[]", "1"):
-        _refused(await client.post(url, content=body, headers=JSON), "wrong_type", "")
-    _refused(await client.post(url, json={"a/b~c": 1}), "unknown_field", "/a~1b~0c")
+        refused(await client.post(url, content=body, headers=JSON), "wrong_type", "")
+    refused(await client.post(url, json={"a/b~c": 1}), "unknown_field", "/a~1b~0c")

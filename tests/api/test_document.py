@@ -11,8 +11,10 @@ import pytest
 from app import errors
 from app.api import replays as api_replays
 from app.api import webhook_deliveries, webhook_inputs
+from app.api.bot_inputs import BotState
 from app.api.messages import MESSAGES, Kind
 from app.api.problems import CODES
+from app.bots.standing import LIVE, Reason
 from app.errors import FailureCode, RequestError
 from app.webhooks import payloads, replays
 from tests.api.openapi_judge import Judge
@@ -64,6 +66,14 @@ def _codes_of(call: ast.Call) -> set[str]:
     return {value.value for value in given if isinstance(value, ast.Constant) and isinstance(value.value, str)}
 
 
+def test_every_end_of_a_bot_is_explained() -> None:
+    text = (ROOT / "docs" / "bots.md").read_text()
+    entries = re.findall(r"^\| `([a-z_]+)` \| `([a-z]+)` \|", text, re.MULTILINE)
+    assert len(entries) == len(dict(entries)), "an entry stands twice"
+    assert set(dict(entries)) == set(get_args(Reason))
+    assert set(dict(entries).values()) | LIVE == set(get_args(BotState))
+
+
 def test_every_operation_is_described(document: Any) -> None:
     ids = []
     for path, operations in document["paths"].items():
@@ -80,7 +90,13 @@ def test_every_operation_is_described(document: Any) -> None:
             for media in operation.get("requestBody", {}).get("content", {}).values():
                 assert media["examples"], where
     assert len(ids) == len(set(ids))
-    assert {tag["name"] for tag in document["tags"]} >= {"Calendars", "Calendar events", "Webhooks"}
+    assert {tag["name"] for tag in document["tags"]} >= {
+        "Calendars",
+        "Calendar events",
+        "Webhooks",
+        "Bots",
+        "Launchers",
+    }
 
 
 def test_examples_have_the_shape_that_they_explain(document: Any) -> None:
@@ -126,6 +142,12 @@ def test_no_field_of_an_answer_may_be_missing(document: Any) -> None:
         "Problem",
         "CalendarHealth",
         "PushHealth",
+        "Bot",
+        "BotShape",
+        "BotEvent",
+        "Launcher",
+        "LauncherHealth",
+        "LauncherCheck",
     )
     for name in answers:
         schema = document["components"]["schemas"][name]

@@ -132,7 +132,7 @@ async def test_a_refused_change_changes_nothing(client: httpx.AsyncClient, rt: R
         ({"state": "failing"}, "not_allowed"),
         ({"rate_limit": 5, "url": "http://10.0.0.1/"}, "host_not_allowed"),
         ({"rate_limit": 5, "url": "https://u:p@example.com/"}, "userinfo_not_allowed"),
-        ({"rate_limit": 5, "triggers": ["bot.launch"]}, "not_allowed"),
+        ({"rate_limit": 5, "triggers": ["bot.lunch"]}, "not_allowed"),
         ({"rate_limit": 5, "triggers": ["calendar.state_change"] * 2}, "not_unique"),
     ]
     for change, code in cases:

@@ -265,13 +265,19 @@ async def test_a_deleted_calendars_events_are_nowhere(client: httpx.AsyncClient,
 
 
 async def test_a_page_costs_few_statements(client: httpx.AsyncClient, rt: Runtime, rows: Rows) -> None:
-    """The key, the horizon, the page; for one calendar's feed the key, the page, the floor."""
+    """The key, the horizon, the page; for one calendar's feed the key, the page, the floor; and the page's bots."""
     calendar = await rows.calendar()
-    await rows.events(calendar, 120)
+    for event in await rows.events(calendar, 120):
+        await rows.bot(calendar, event)
     asked: list[str] = []
 
     with rt.db.watched(asked.append):
-        for url in (EVENTS, f"{EVENTS}?calendar_id={calendar_ref(calendar)}&after_seq=0"):
+        for url in (f"{EVENTS}?limit=100", f"{EVENTS}?calendar_id={calendar_ref(calendar)}&after_seq=0"):
             asked.clear()
-            assert len((await client.get(url)).json()["results"]) == 100
+            results = (await client.get(url)).json()["results"]
+            assert [len(event["bots"]) for event in results] == [1] * 100
+            assert len(asked) == 4, asked
+            asked.clear()
+            without = (await client.get(f"{url}&exclude=bots")).json()["results"]
+            assert [event["bots"] for event in without] == [None] * 100
             assert len(asked) == 3, asked

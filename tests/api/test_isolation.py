@@ -1,18 +1,21 @@
 """Isolation: every operation of the document with another project's ids answers as for ids that nothing has."""
 
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
-from app.ids import CALENDAR, DELIVERY, ENDPOINT, EVENT, REPLAY, new_id, parse, public
+from app.ids import BOT, CALENDAR, DELIVERY, ENDPOINT, EVENT, LAUNCHER, REPLAY, new_id, parse, public
 from app.runtime import Runtime
 from tests.api.openapi_judge import Judge
-from tests.api.rows import Rows, calendar_ref
+from tests.api.rows import MEET, Rows, calendar_ref
 
 OPERATIONS_WITHOUT_IDS = {
     "create_calendar",
     "list_remote_calendars",
+    "create_bot",  # but in its body: below
+    "create_launcher",
     "create_endpoint",
     "get_project",
     "update_project",
@@ -30,6 +33,10 @@ class Ids:
             "webhook_id": public(ENDPOINT, new_id()),
             "delivery_id": public(DELIVERY, new_id()),
             "replay_id": public(REPLAY, new_id()),
+            "bot_id": public(BOT, new_id()),
+            "calendar_event_id": public(EVENT, new_id()),
+            "launcher_id": public(LAUNCHER, new_id()),
+            "meeting_url": "https://meet.google.com/zzz-zzzz-zzz",
             "calendar_deduplication_key": "nobody's",
             "deduplication_key": "nobody's",
             "email": "nobody@example.com",
@@ -46,6 +53,8 @@ async def ids(foreign: Rows) -> Ids:
     endpoint = await foreign.endpoint()
     endpoint_key = parse(ENDPOINT, endpoint)
     assert endpoint_key is not None
+    launcher = await foreign.launcher()
+    bot = await foreign.bot(calendar, event, deduplication_key="theirs", launcher_id=parse(LAUNCHER, launcher))
     return Ids(
         {
             "calendar_id": calendar_ref(calendar),
@@ -53,6 +62,10 @@ async def ids(foreign: Rows) -> Ids:
             "webhook_id": endpoint,
             "delivery_id": await foreign.delivery(endpoint_key, calendar_id=calendar),
             "replay_id": await foreign.replay(endpoint_key),
+            "bot_id": bot,
+            "calendar_event_id": event,
+            "launcher_id": launcher,
+            "meeting_url": MEET,
             "calendar_deduplication_key": "theirs",
             "deduplication_key": "theirs",
             "email": "bob@example.com",
@@ -121,7 +134,7 @@ async def test_every_operation_with_another_projects_ids(
         for operation in operations.values()
         if path.startswith("/api/v1/")
     }
-    assert everything - tried == OPERATIONS_WITHOUT_IDS | {"list_endpoints"}
+    assert everything - tried == OPERATIONS_WITHOUT_IDS | {"list_endpoints", "list_launchers"}
     assert await _snapshot(rt) == before
 
 
@@ -139,8 +152,25 @@ async def test_lists_and_feeds_show_nothing_of_others(client: httpx.AsyncClient,
         f"/api/v1/calendar_events?calendar_id={calendar}&after_seq=0",
         "/api/v1/webhooks",
         "/api/v1/webhook_deliveries",
+        "/api/v1/bots",
+        "/api/v1/bots?state=scheduled",
+        "/api/v1/launchers",
     ):
         assert (await client.get(url)).json()["results"] == [], url
+
+
+async def test_what_a_bots_body_names(client: httpx.AsyncClient, rt: Runtime, ids: Ids) -> None:
+    before = await _snapshot(rt)
+    own = {"bot_name": "Notes", "meeting_url": MEET, "join_at": (rt.clock.now() + timedelta(hours=1)).isoformat()}
+    for name, body in (("calendar_event_id", {"bot_name": "Notes"}), ("launcher_id", own)):
+        answers = []
+        for value in (*ids.pairs[name], "x"):
+            answer = await client.post("/api/v1/bots", json=body | {name: value})
+            assert (answer.status_code, answer.json()["code"]) == (422, "not_found")
+            assert [error["pointer"] for error in answer.json()["errors"]] == [f"/{name}"]
+            answers.append(_told(answer, value))
+        assert answers[0] == answers[1] == answers[2]
+    assert await _snapshot(rt) == before
 
 
 async def test_a_feed_of_another_project_never_expires_and_never_moves(
@@ -173,17 +203,27 @@ async def test_cursors_of_another_project_are_refused(
         calendar = await writer.calendar()
         await writer.events(calendar, 3)
         await writer.calendar()
-        await writer.endpoint()
-        await writer.endpoint()
-    for path in ("/api/v1/calendars", "/api/v1/calendar_events", "/api/v1/webhooks"):
+        for _ in range(2):
+            await writer.endpoint()
+            await writer.launcher()
+            await writer.bot(calendar, await writer.event(calendar))
+    lists = ("calendars", "calendar_events", "webhooks", "launchers", "bots")
+    for path in (f"/api/v1/{name}" for name in lists):
         theirs = (await api.get(path, params={"limit": 1}, headers=other_project.headers)).json()["next"]
         answer = await client.get(theirs)
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
 
 
 async def test_the_same_keys_in_two_projects_do_not_meet(
-    client: httpx.AsyncClient, api: httpx.AsyncClient, other_project: Any, credentials: dict[str, Any]
+    client: httpx.AsyncClient, api: httpx.AsyncClient, rt: Runtime, other_project: Any, credentials: dict[str, Any]
 ) -> None:
+    soon = (rt.clock.now() + timedelta(hours=1)).isoformat()
+    bot = {"bot_name": "Notes", "meeting_url": MEET, "join_at": soon, "deduplication_key": "same"}
+    for answer in (
+        await client.post("/api/v1/bots", json=bot),
+        await api.post("/api/v1/bots", json=bot, headers=other_project.headers),
+    ):
+        assert answer.status_code == 201
     body = credentials | {"deduplication_key": "same"}
     headers = {"Idempotency-Key": "same"}
     mine = await client.post("/api/v1/calendars", json=body, headers=headers)

@@ -169,3 +169,53 @@ async def test_what_slipped_by_a_deletion_goes_with_the_calendar(actor: Actor) -
     await sweeps.finish_deletions(actor.rt)
     assert await _count(actor.rt, "deliveries") == 0
     assert await _count(actor.rt, "messages") == 0
+
+
+async def _bot(rt: Runtime, project: Project, *, age: timedelta, launcher: UUID, state: str, is_due: bool) -> None:
+    """A bot whose meeting ended so long ago, with an entry of its history."""
+    bot_id = new_id()
+    params = {"id": bot_id, "project": project.id, "age": age, "launcher": launcher, "state": state, "is_due": is_due}
+    async with rt.db.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO bots (id, project_id, state, bot_name, meeting_url, join_at, ends_at, launcher_id, due_at)"
+            " VALUES (:id, :project, :state, 'Notes', 'https://meet.google.com/abc-defg-hij',"
+            "         app_now() - CAST(:age AS interval), app_now() - CAST(:age AS interval), :launcher,"
+            "         CASE WHEN :is_due THEN app_now() END)",
+            params,
+        )
+        await tx.execute("INSERT INTO bot_events (bot_id, type) VALUES (:id, 'created')", {"id": bot_id})
+
+
+async def test_a_bot_goes_with_its_history_and_then_its_deleted_launcher(rt: Runtime, project: Project) -> None:
+    used, unused, young, alive = launchers = [new_id() for _ in range(4)]
+    ages = {used: OLD, unused: OLD, young: YOUNG, alive: None}
+    async with rt.db.transaction() as tx:
+        for launcher in launchers:
+            await tx.execute(
+                "INSERT INTO launchers (id, project_id, kind, name, hand_over_seconds, deleted_at)"
+                " VALUES (:id, :project, 'webhook', 'Ours', 60, app_now() - CAST(:age AS interval))",
+                {"id": launcher, "project": project.id, "age": ages[launcher]},
+            )
+    for state in ("launched", "cancelled", "missed", "failed"):
+        await _bot(rt, project, age=OLD, launcher=unused, state=state, is_due=False)
+    await _bot(rt, project, age=YOUNG, launcher=used, state="launched", is_due=False)
+    await _bot(rt, project, age=OLD, launcher=alive, state="cancelled", is_due=True)
+    await _purge(rt)
+    left = {(row["launcher_id"], row["state"]) for row in await rows(rt, "SELECT launcher_id, state FROM bots")}
+    assert left == {(used, "launched"), (alive, "cancelled")}
+    assert await _count(rt, "bot_events") == 2
+    assert {row["id"] for row in await rows(rt, "SELECT id FROM launchers")} == {used, young, alive}
+
+
+async def test_bots_go_in_batches(rt: Runtime, project: Project) -> None:
+    async with rt.db.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO bots (id, project_id, state, bot_name, meeting_url, join_at, ends_at)"
+            " SELECT gen_random_uuid(), :project, 'launched', 'Notes', 'https://meet.google.com/abc-defg-hij',"
+            "        app_now() - interval '100 days', app_now() - interval '100 days' FROM generate_series(1, 1500)",
+            {"project": project.id},
+        )
+    assert await cleanup.purge(rt)
+    assert await _count(rt, "bots") == 500
+    assert await _purge(rt) == 1
+    assert await _count(rt, "bots") == 0

@@ -99,5 +99,10 @@ def test_there_are_patterns_to_test() -> None:
 def test_no_pattern_goes_back_and_forth(name: str, benign: float) -> None:
     pattern = PATTERNS[name]
     for unit in UNITS:
-        eighth, whole = _best(pattern, unit, LENGTH // 8), _best(pattern, unit, LENGTH)
-        assert whole < 20 * eighth + benign, f"{pattern.pattern!r} on {unit!r}"
+        assert any(_is_linear(pattern, unit, benign) for _ in range(3)), f"{pattern.pattern!r} on {unit!r}"
+
+
+def _is_linear(pattern: re.Pattern[str], unit: str, benign: float) -> bool:
+    """On eight times the text eight times as long, or so; a pattern that goes back and forth takes 64 times as long."""
+    eighth, whole = _best(pattern, unit, LENGTH // 8), _best(pattern, unit, LENGTH)
+    return whole < 20 * eighth + benign

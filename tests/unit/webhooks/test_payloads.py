@@ -160,6 +160,8 @@ def test_triggers_are_a_closed_list() -> None:
         "calendar.state_change",
         "calendar.health_change",
         "oauth_app.failing",
+        "bot.state_change",
+        "bot.launch",
         "webhook.test",
     )
-    assert TRIGGERS[:4] == SUBSCRIBABLE
+    assert TRIGGERS[:6] == SUBSCRIBABLE

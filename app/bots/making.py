@@ -1,0 +1,302 @@
+"""Bots as their owner makes, changes and ends them.
+
+A bot on an event follows it; one of its own has the link and the time that it was given. Whoever makes or changes a bot
+on an event holds the calendar's row first and reads the event after that: else one made while its meeting moves would
+stay behind.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+
+from app.bots import following, records
+from app.bots.launchers import problems_of
+from app.bots.standing import LIVE, OWN_MEETING, Event, Meeting
+from app.db import Row, Tx
+from app.errors import Conflict, FieldProblem, Invalid, NotFound
+from app.ids import BOT, new_id, public
+from app.runtime import Runtime
+
+MOST_AHEAD: Final = timedelta(days=3 * 365 + 1)
+
+_EVENT_CALENDAR: Final = """
+SELECT e.calendar_id FROM calendar_events e JOIN calendars c ON c.id = e.calendar_id AND c.deleted_at IS NULL
+ WHERE e.project_id = :project AND e.id = :id
+"""
+_LOCK_CALENDAR: Final = "SELECT state FROM calendars WHERE id = :id AND deleted_at IS NULL FOR NO KEY UPDATE"
+_EVENT: Final = """
+SELECT e.is_deleted, e.deletion_kind, e.status, e.meeting_url, e.meeting_platform, e.start_time, e.end_time,
+       e.series_id, app_now() AS now
+  FROM calendar_events e WHERE e.id = :id
+"""
+_HOLD_LAUNCHERS: Final = "SELECT id FROM projects WHERE id = :project FOR SHARE"
+_LAUNCHER: Final = """
+SELECT l.id, l.kind, l.hand_over_seconds FROM launchers l
+ WHERE l.project_id = :project AND l.deleted_at IS NULL
+   AND CASE WHEN CAST(:id AS uuid) IS NULL THEN l.is_default ELSE l.id = :id END
+"""
+_INSERT: Final = """
+INSERT INTO bots (id, project_id, state, bot_name, meeting_url, meeting_platform, join_at, ends_at, calendar_id,
+                  calendar_event_id, launcher_id, deduplication_key, metadata, config, series_id, due_at,
+                  created_at, updated_at)
+VALUES (:id, :project, 'scheduled', :name, :url, :platform, :join_at, :ends_at, :calendar, :event, :launcher, :key,
+        CAST(:metadata AS jsonb), CAST(:config AS jsonb), :series,
+        greatest(app_now(), CAST(:join_at AS timestamptz) - make_interval(secs => :hand_over)), app_now(), app_now())
+ON CONFLICT (project_id, deduplication_key)
+      WHERE deduplication_key IS NOT NULL AND state IN ('scheduled', 'launching', 'launched') DO NOTHING
+"""
+_FIND: Final = "SELECT calendar_id FROM bots WHERE project_id = :project AND id = :id"
+_LOCK: Final = """
+SELECT b.id, b.project_id, b.state, b.state_reason, b.is_removed, b.meeting_url, b.meeting_platform, b.join_at,
+       b.ends_at, b.calendar_event_id, b.deduplication_key, b.launcher_id, CAST(b.config AS text) AS config,
+       app_now() AS now
+  FROM bots b WHERE b.id = :id FOR NO KEY UPDATE
+"""
+_REMOVE: Final = """
+UPDATE bots b
+   SET is_removed = true, state = 'cancelled', state_reason = :reason, revision = b.revision + 1,
+       failure_count = 0, updated_at = app_now(),
+       due_at = CASE WHEN b.handed_revision IS NOT NULL OR b.starting_since IS NOT NULL THEN app_now() END
+ WHERE b.id = :id
+"""
+_CHANGE: Final = """
+UPDATE bots b
+   SET {sets}, revision = b.revision + 1, failure_count = 0, updated_at = app_now(),
+       due_at = CASE WHEN b.handed_revision IS NOT NULL OR b.starting_since IS NOT NULL THEN app_now()
+                     ELSE greatest(app_now(), {join_at} - make_interval(secs => :hand_over)) END
+ WHERE b.id = :id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewBot:
+    """A bot to be made: on an event, or with a link and a time of its own."""
+
+    bot_name: str
+    event_id: UUID | None
+    meeting_url: str | None
+    meeting_platform: str | None
+    join_at: datetime | None
+    launcher_id: UUID | None
+    deduplication_key: str | None
+    metadata: str | None
+    """JSON text of an object of strings."""
+    config: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class BotPatch:
+    """What is to change; only the names in `given` count."""
+
+    given: frozenset[str]
+    bot_name: str | None = None
+    meeting_url: str | None = None
+    meeting_platform: str | None = None
+    join_at: datetime | None = None
+    metadata: str | None = None
+    config: Mapping[str, Any] | None = field(default=None)
+
+
+async def make(rt: Runtime, tx: Tx, *, project_id: UUID, new: NewBot) -> UUID:
+    """Store a bot; it is handed over when its time comes, at once where its meeting is under way.
+
+    Invalid where it makes no sense (with the reason as code), Conflict where its deduplication key is taken.
+    """
+    calendar_id, series_id = None, None
+    await tx.scalar(_HOLD_LAUNCHERS, {"project": project_id})  # else one could be deleted between look and use
+    if new.event_id is not None:
+        calendar_id, row = await _event(tx, project_id, new.event_id)
+        meeting, series_id = _meeting(row), row.series_id
+    else:
+        meeting = _own_meeting(rt, new.meeting_url or "", new.meeting_platform, new.join_at)
+    launcher = await _launcher(tx, project_id, new.launcher_id)
+    _check_config(new.config, launcher)
+    bot_id = new_id()
+    if new.deduplication_key is not None:
+        await following.lock_keys(tx, project=project_id, keys=[new.deduplication_key])
+    inserted = await tx.execute(
+        _INSERT,
+        {
+            "id": bot_id,
+            "project": project_id,
+            "name": new.bot_name,
+            "url": meeting.url,
+            "platform": meeting.platform,
+            "join_at": meeting.join_at,
+            "ends_at": meeting.ends_at,
+            "calendar": calendar_id,
+            "event": new.event_id,
+            "launcher": new.launcher_id,
+            "key": new.deduplication_key,
+            "metadata": new.metadata,
+            "config": _text(new.config),
+            "series": series_id,
+            "hand_over": _hand_over(launcher),
+        },
+    )
+    if not inserted:
+        raise await _key_in_use(tx, project_id=project_id, key=new.deduplication_key)
+    await records.note(tx, [(bot_id, "created", None)])
+    await records.tell_states(tx, rt.queue, {bot_id: None})
+    tx.after_commit(rt.queue.wake_launching)
+    return bot_id
+
+
+async def _event(tx: Tx, project_id: UUID, event_id: UUID) -> tuple[UUID, Row]:
+    """The event as it is while nobody else can change it."""
+    calendar_id = await tx.scalar(_EVENT_CALENDAR, {"project": project_id, "id": event_id})
+    state = None if calendar_id is None else await tx.scalar(_LOCK_CALENDAR, {"id": calendar_id})
+    row = None if state is None else await tx.row(_EVENT, {"id": event_id})
+    if calendar_id is None or row is None:
+        raise _invalid("/calendar_event_id", "not_found", "there is no such event")
+    if state != "connected":
+        raise Conflict("the calendar is disconnected", code="calendar_disconnected")
+    return calendar_id, row
+
+
+def _meeting(row: Row) -> Meeting:
+    event = Event(
+        is_deleted=row.is_deleted,
+        deletion_kind=row.deletion_kind,
+        status=row.status,
+        meeting_url=row.meeting_url,
+        meeting_platform=row.meeting_platform,
+        start_time=row.start_time,
+        end_time=row.end_time,
+    )
+    meeting = event.meeting()
+    if not isinstance(meeting, Meeting):
+        code = "event_without_link" if meeting == "link_gone" else "event_gone"
+        raise _invalid("/calendar_event_id", code, _WHY[meeting])
+    if meeting.ends_at <= row.now:
+        raise _invalid("/calendar_event_id", "event_over", "the event is over")
+    return meeting
+
+
+_WHY: Final = {
+    "link_gone": "the event has no meeting link",
+    "event_deleted": "the event was deleted",
+    "event_cancelled": "the event was cancelled",
+    "left_window": "the event is outside the window that is kept",
+}
+
+
+def _own_meeting(rt: Runtime, url: str, platform: str | None, join_at: datetime | None) -> Meeting:
+    now = rt.clock.now()
+    if join_at is None:
+        raise _invalid("/join_at", "missing", "is needed without an event")
+    if join_at < now - timedelta(minutes=1):
+        raise _invalid("/join_at", "in_the_past", "must not be in the past")
+    if join_at > now + MOST_AHEAD:
+        raise _invalid("/join_at", "out_of_range", "must be within three years")
+    return Meeting(url, platform, join_at, join_at + OWN_MEETING)
+
+
+async def _launcher(tx: Tx, project_id: UUID, launcher_id: UUID | None) -> Row | None:
+    row = await tx.row(_LAUNCHER, {"project": project_id, "id": launcher_id})
+    if row is None and launcher_id is not None:
+        raise _invalid("/launcher_id", "not_found", "there is no such launcher")
+    return row
+
+
+def _hand_over(launcher: Row | None) -> float:
+    return float(launcher.hand_over_seconds if launcher else following.WEBHOOK_HAND_OVER)
+
+
+def _check_config(config: Mapping[str, Any] | None, launcher: Row | None) -> None:
+    problems = problems_of(config, launcher.kind if launcher else "webhook") if config is not None else []
+    if problems:
+        raise Invalid("config: this back end cannot carry it out", errors=tuple(problems))
+
+
+def _text(config: Mapping[str, Any] | None) -> str | None:
+    return None if config is None else orjson.dumps(config).decode()
+
+
+def _invalid(pointer: str, code: str, message: str) -> Invalid:
+    return Invalid(f"{pointer}: {message}", errors=(FieldProblem(pointer, code, message),))
+
+
+async def _key_in_use(tx: Tx, *, project_id: UUID, key: str | None) -> Conflict:
+    existing = await tx.scalar(
+        "SELECT id FROM bots WHERE project_id = :project AND deduplication_key = :key"
+        " AND state IN ('scheduled', 'launching', 'launched')",
+        {"project": project_id, "key": key},
+    )
+    extra = {"existing_id": public(BOT, existing)} if existing else {}
+    return Conflict("a live bot with this deduplication key exists", code="deduplication_key_in_use", extra=extra)
+
+
+async def _lock(tx: Tx, project_id: UUID, bot_id: UUID) -> Row:
+    """The bot's row, its calendar's before it. NotFound."""
+    found = await tx.row(_FIND, {"project": project_id, "id": bot_id})
+    if found is None:
+        raise NotFound
+    if found.calendar_id is not None:
+        await tx.scalar(_LOCK_CALENDAR, {"id": found.calendar_id})
+    row = await tx.row(_LOCK, {"id": bot_id})
+    if row is None:
+        raise NotFound
+    return row
+
+
+async def change(rt: Runtime, tx: Tx, *, project_id: UUID, bot_id: UUID, patch: BotPatch) -> None:
+    """Change a live bot until its time to join; what its back end has to know is passed on.
+
+    NotFound, Conflict (`bot_not_live`, `bot_joined`), Invalid.
+    """
+    row = await _lock(tx, project_id, bot_id)
+    if row.state not in LIVE:
+        raise Conflict(f"the bot is {row.state}", code="bot_not_live")
+    if row.join_at <= row.now:
+        raise Conflict("the bot's time to join has come", code="bot_joined")
+    fixed = sorted(patch.given & {"meeting_url", "join_at"}) if row.calendar_event_id is not None else []
+    if fixed:
+        errors = tuple(FieldProblem(f"/{name}", "read_only", "comes from the event") for name in fixed)
+        raise Invalid("link and time of a bot on an event come from the event", errors=errors)
+    if not patch.given:
+        return
+    launcher = await _launcher(tx, project_id, row.launcher_id)
+    params: dict[str, Any] = {"id": bot_id, "hand_over": _hand_over(launcher)}
+    sets: list[str] = []
+    if "bot_name" in patch.given:
+        sets.append("bot_name = :name")
+        params["name"] = patch.bot_name
+    if "metadata" in patch.given:
+        sets.append("metadata = CAST(:metadata AS jsonb)")
+        params["metadata"] = patch.metadata
+    if "config" in patch.given:
+        _check_config(patch.config, launcher)
+        sets.append("config = CAST(:config AS jsonb)")
+        params["config"] = _text(patch.config)
+    join_at = "b.join_at"
+    if patch.given & {"meeting_url", "join_at"}:
+        url = patch.meeting_url or row.meeting_url
+        platform = patch.meeting_platform if "meeting_url" in patch.given else row.meeting_platform
+        meeting = _own_meeting(rt, url, platform, patch.join_at or row.join_at)
+        sets += ["meeting_url = :url", "meeting_platform = :platform", "join_at = :join_at", "ends_at = :ends_at"]
+        params |= {"url": meeting.url, "platform": meeting.platform}
+        params |= {"join_at": meeting.join_at, "ends_at": meeting.ends_at}
+        join_at = "CAST(:join_at AS timestamptz)"
+    await tx.execute(_CHANGE.format(sets=", ".join(sets), join_at=join_at), params)
+    await records.note(tx, [(bot_id, "changed", ", ".join(sorted(patch.given)))])
+    tx.after_commit(rt.queue.wake_launching)
+
+
+async def remove(rt: Runtime, tx: Tx, *, project_id: UUID, bot_id: UUID) -> None:
+    """End a bot for good: it does not join, or leaves. A second time changes nothing. NotFound."""
+    row = await _lock(tx, project_id, bot_id)
+    if row.is_removed:
+        return
+    if row.state not in LIVE:
+        await tx.execute("UPDATE bots SET is_removed = true WHERE id = :id", {"id": bot_id})
+        return
+    reason = "left_by_request" if row.join_at <= row.now else "removed"
+    await tx.execute(_REMOVE, {"id": bot_id, "reason": reason})
+    await records.note(tx, [(bot_id, "cancelled", reason)])
+    await records.tell_states(tx, rt.queue, {bot_id: row.state})
+    tx.after_commit(rt.queue.wake_launching)
