@@ -44,9 +44,9 @@ STANDS: Final = """
              WHEN s.failure_code IS NOT NULL THEN 'check_skipped: ' || s.failure_code
              WHEN s.not_before > app_now() THEN 'check_skipped: deferred'
              ELSE 'check_skipped: not served in time' END
-   FROM sync_state s WHERE s.calendar_id = b.calendar_id AND b.checked_seq IS NOT NULL)
+   FROM sync_state s WHERE s.calendar_id = b.calendar_id AND b.checked_at > app_now() - interval '2 minutes')
 """
-"""How the look that was asked for a bot stands; null where none was."""
+"""How the look that was just asked for a bot stands; null where none was."""
 
 IS_AWAITED: Final = f"""
 (b.state = 'scheduled' AND b.checked_seq IS NOT NULL

@@ -108,24 +108,31 @@ class Launching:
             self._called[claim_.back_end.id] += 1
         task = asyncio.create_task(self._call(claim_))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
 
     async def _call(self, claim_: Claim) -> None:
         """What comes of a call; one that is broken off leaves a lease that runs out."""
+        after: After | None = crashed(claim_)  # unless it ends otherwise: a fault of ours must not keep the others
         try:
-            try:
-                after = await carry_out(self._rt, claim_)
-            except Exception:  # noqa: BLE001 - a step's outer edge: a fault of ours must not keep the others
-                log.exception("bots.step_crashed", bot=str(claim_.row.id))
-                after = crashed(claim_)
-            self._results.append((claim_, after))
-            self._recordable.set()
+            after = await carry_out(self._rt, claim_)
+        except asyncio.CancelledError:
+            after = None
+            raise
         finally:
+            if after is not None:
+                self._results.append((claim_, after))
+                self._recordable.set()
             if claim_.back_end is not None:
                 self._called[claim_.back_end.id] -= 1
                 if not self._called[claim_.back_end.id]:
                     del self._called[claim_.back_end.id]
             self.wake.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("bots.step_crashed", exc_info=error)
 
     # --- the record ---
 

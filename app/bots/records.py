@@ -104,6 +104,8 @@ async def rows_to_tell(tx: ReadTx, ids: Sequence[UUID]) -> dict[UUID, Row]:
 
 async def tell_states(tx: Tx, queue: Queue, before: Mapping[UUID, str | None]) -> None:
     """One `bot.state_change` for each bot, by the state it had before (None: it is new); they are written already."""
+    if not before:
+        return
     rows = await rows_to_tell(tx, list(before))
     messages = []
     for bot_id, previous in before.items():

@@ -62,8 +62,8 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run came to: `idle` (not due, or not ours), `synced`, `superseded`, `failed`, `disconnected`, or
-    `crashed` by a fault of ours."""
+    """What a run came to: `idle` (not due, or not ours), `synced`, `superseded`, `failed`, `disconnected`; as it is
+    counted also `crashed` by a fault of ours, which is raised."""
 
     result: str
     changes: int = 0
@@ -71,7 +71,10 @@ class Outcome:
 
 
 async def sync_calendar(rt: Runtime, calendar_id: UUID) -> Outcome:
-    """Bring one calendar up to date if it is due. Raises only where the database cannot be asked."""
+    """Bring one calendar up to date if it is due.
+
+    Raises where the database cannot be asked, and what a fault of ours raised: the calendar backs off first, alone.
+    """
     claim = await scheduling.claim(rt, calendar_id)
     if claim is None:
         return Outcome("idle")
@@ -84,6 +87,7 @@ async def sync_calendar(rt: Runtime, calendar_id: UUID) -> Outcome:
         version=claim.grant_version,
     )
     kind = "full" if claim.is_full_due or claim.cursor is None else "delta"
+    outcome = Outcome("crashed")
     try:
         async with scheduling.held(rt, claim):
             outcome = await _run(rt, claim, tokens)
@@ -92,23 +96,28 @@ async def sync_calendar(rt: Runtime, calendar_id: UUID) -> Outcome:
     except ProviderError as exc:
         outcome = Outcome(await settle(rt, claim, exc, grant_version=tokens.version))
     except asyncio.CancelledError:
+        outcome = Outcome("released")
         await scheduling.release(rt, claim)
         raise
-    except Exception:  # noqa: BLE001 - a run's outer edge: a fault in one calendar backs off alone
-        log.exception("sync.crashed", calendar=str(calendar_id))
-        await settle_crash(rt, claim, grant_version=tokens.version)
-        outcome = Outcome("crashed")
+    finally:
+        if outcome.result == "crashed":
+            await settle_crash(rt, claim, grant_version=tokens.version)
+        if outcome.result != "released":
+            _tell(claim, kind, outcome, seconds=time.monotonic() - started)
+    return outcome
+
+
+def _tell(claim: Claim, kind: str, outcome: Outcome, *, seconds: float) -> None:
     RUNS.labels(claim.platform, kind, outcome.result).inc()
-    RUN_SECONDS.labels(claim.platform, kind).observe(time.monotonic() - started)
+    RUN_SECONDS.labels(claim.platform, kind).observe(seconds)
     log.info(
         "sync.run",
-        calendar=str(calendar_id),
+        calendar=str(claim.calendar_id),
         kind=kind,
         outcome=outcome.result,
         changes=outcome.changes,
-        ms=round((time.monotonic() - started) * 1000),
+        ms=round(seconds * 1000),
     )
-    return outcome
 
 
 async def _run(rt: Runtime, claim: Claim, tokens: GrantTokens) -> Outcome:

@@ -172,13 +172,17 @@ class Courier:
 
     async def _deliver(self, turn: Turn) -> None:
         lane, claim = turn.lane, turn.claim
+        started, is_over = monotonic(), False
         outcome: Outcome | None = None
         try:
-            outcome = await self._attempt(lane, claim)
+            outcome, is_over = await self._attempt(lane, claim), True
         except asyncio.CancelledError:
-            outcome = given_back(claim)
+            outcome, is_over = given_back(claim), True
             raise
         finally:
+            if not is_over:  # a fault of ours: told where the task ends, and it must not escape the schedule
+                log.error("delivery.attempt_crashed", delivery=str(claim.delivery_id))
+                outcome = crashed(self._rt, claim, started=started)
             if self._turns.done(turn):
                 self.wake.set()
             self._ended_turn(claim)
@@ -193,16 +197,12 @@ class Courier:
     async def _attempt(self, lane: Lane, claim: Claim) -> Outcome | None:
         """None where the delivery was dropped while it waited."""
         started = monotonic()
-        try:
-            if started - claim.seen_at > FRESH_SECONDS:
-                fresh = await self._look_again(lane, claim)
-                if fresh is None:
-                    return None
-                claim, started = fresh, monotonic()
-            outcome = await attempt(self._rt, claim)
-        except Exception:  # noqa: BLE001 - an attempt's outer edge: a fault of ours must not escape the schedule
-            log.exception("delivery.attempt_crashed", delivery=str(claim.delivery_id))
-            outcome = crashed(self._rt, claim, started=started)
+        if started - claim.seen_at > FRESH_SECONDS:
+            fresh = await self._look_again(lane, claim)
+            if fresh is None:
+                return None
+            claim, started = fresh, monotonic()
+        outcome = await attempt(self._rt, claim)
         self._turns.answered(lane, monotonic() - started, in_time=outcome.error != "timeout")
         return outcome
 
@@ -238,7 +238,7 @@ class Courier:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.error("delivery.attempt_crashed", exc_info=error)
+            log.error("delivery.task_crashed", exc_info=error)
 
     def _ended_turn(self, claim: Claim) -> None:
         """Its project may hold another."""
