@@ -8,50 +8,34 @@ import asyncio
 import json
 import sys
 
+from benchmarks.requests import Requests
+
 _KEY = b'"deduplication_key":"'
 
 
-class BackEnd(asyncio.Protocol):
-    """HTTP/1.1 as far as our client goes: headers with a content-length, then that many bytes."""
+class BackEnd(Requests):
+    """Makes bots."""
 
     def __init__(self, keys: dict[bytes, int], seconds: float) -> None:
+        super().__init__()
         self._keys = keys
         self._seconds = seconds
-        self._transport: asyncio.WriteTransport | None = None
-        self._data = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember whom to answer."""
-        if isinstance(transport, asyncio.WriteTransport):
-            self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Answer each complete request."""
-        self._data += data
-        while (end := self._data.find(b"\r\n\r\n")) >= 0:
-            head, length = self._data[:end].lower(), 0
-            if (at := head.find(b"content-length:")) >= 0:
-                length = int(head[at + 15 :].split(b"\r\n", 1)[0])
-            if len(self._data) < end + 4 + length:
-                return
-            body, self._data = self._data[end + 4 : end + 4 + length], self._data[end + 4 + length :]
-            self._answer(head, body)
-
-    def _answer(self, head: bytes, body: bytes) -> None:
-        if self._transport is None:
-            return
-        if head.startswith(b"get /made "):
+    def answer(self, transport: asyncio.WriteTransport, head: bytes, lowered: bytes, body: bytes) -> None:
+        """A bot, or how many there are."""
+        del head
+        if lowered.startswith(b"get /made "):
             twice = sum(count - 1 for count in self._keys.values())
             told = {"made": sum(self._keys.values()), "twice": twice}
-            self._transport.write(_response(b"200 OK", json.dumps(told).encode()))
-        elif head.startswith(b"post /api/v1/bots "):
+            transport.write(_response(b"200 OK", json.dumps(told).encode()))
+        elif lowered.startswith(b"post /api/v1/bots "):
             at = body.find(_KEY) + len(_KEY)
             key = body[at : body.find(b'"', at)]
             self._keys[key] = self._keys.get(key, 0) + 1
             answer = _response(b"201 Created", json.dumps({"id": f"bot_{len(self._keys)}"}).encode())
-            asyncio.get_running_loop().call_later(self._seconds, self._transport.write, answer)
+            asyncio.get_running_loop().call_later(self._seconds, transport.write, answer)
         else:
-            self._transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+            transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
 
 
 def _response(status: bytes, body: bytes) -> bytes:

@@ -9,46 +9,29 @@ import json
 import sys
 import time
 
+from benchmarks.requests import Requests
+
 _HEAD = b"HTTP/1.1 204 No Content\r\nconnection: keep-alive\r\n\r\n"
 _ID = b"webhook-id: "
 
 
-class Receiver(asyncio.Protocol):
-    """HTTP/1.1 as far as a webhook sender goes: headers with a content-length, then that many bytes."""
+class Receiver(Requests):
+    """Answers 204 and remembers."""
 
     def __init__(self, log: dict[str, float], tarpit_seconds: float) -> None:
+        super().__init__()
         self._log = log
         self._tarpit_seconds = tarpit_seconds
-        self._transport: asyncio.WriteTransport | None = None
-        self._data = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember whom to answer."""
-        if isinstance(transport, asyncio.WriteTransport):
-            self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Answer each complete request."""
-        self._data += data
-        while (end := self._data.find(b"\r\n\r\n")) >= 0:
-            head = self._data[:end].lower()
-            length = 0
-            if (at := head.find(b"content-length:")) >= 0:
-                length = int(head[at + 15 :].split(b"\r\n", 1)[0])
-            if len(self._data) < end + 4 + length:
-                return
-            original, self._data = self._data[:end], self._data[end + 4 + length :]
-            self._answer(original, head)
-
-    def _answer(self, head: bytes, lowered: bytes) -> None:
-        if self._transport is None:
-            return
+    def answer(self, transport: asyncio.WriteTransport, head: bytes, lowered: bytes, body: bytes) -> None:
+        """A message, or what came."""
+        del body
         if lowered.startswith(b"get /log "):
-            self._tell(self._transport)
+            self._tell(transport)
         elif lowered.startswith(b"post /tarpit/"):
-            asyncio.get_running_loop().call_later(self._tarpit_seconds, self._transport.write, _HEAD)
+            asyncio.get_running_loop().call_later(self._tarpit_seconds, transport.write, _HEAD)
         else:
-            self._transport.write(_HEAD)
+            transport.write(_HEAD)
             if (at := lowered.find(_ID)) >= 0:
                 begin = at + len(_ID)
                 self._log.setdefault(head[begin : begin + 30].decode(), time.time())

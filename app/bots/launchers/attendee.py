@@ -9,14 +9,13 @@ Assumed: the sentences keep their wording; an image is a PNG; `transcription_set
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
 from app.bots.launchers.base import BOT_ID, Changed, Check, MustReplace, Order, Started, Withdrawn
 from app.bots.launchers.config import ALWAYS_RESERVED, MAX_LEAVE_SECONDS, Common, Support, merged
-from app.bots.launchers.http import TIMEOUT_SECONDS, Answer, BackEnd, changed, id_of, kept_revision, segment
+from app.bots.launchers.http import TIMEOUT_SECONDS, Answer, BackEnd, id_of, kept_revision, segment
 from app.egress import Egress
 from app.errors import LaunchLater, LaunchRefused, LaunchUnknown
 from app.instants import instant
@@ -133,9 +132,8 @@ class Attendee:
         self, external_id: str, order: Order, before: Order | None, now: datetime
     ) -> Changed | MustReplace:
         """See `Launcher.change`. What cannot be patched, or is to go away, needs another bot."""
-        new = body(order, self._http.settings(order))
-        old = body(replace(before, revision=order.revision), self._http.settings(before)) if before else {}
-        names = changed(old, new) - {"deduplication_key"}
+        new, names = self._http.difference(body, order, before)
+        names -= {"deduplication_key"}
         if before is not None and (not names <= _PATCHABLE or names - new.keys()):
             return MustReplace("not_changeable")
         if order.join_at <= now + timedelta(seconds=NOW_SECONDS) and "join_at" in names:

@@ -5,8 +5,8 @@ end says reaches errors only as `told` lets it through.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -36,6 +36,10 @@ MAX_RETRY_SECONDS = 600.0
 _NOT_SENT = frozenset({"dns_error", "connect_error", "tls_error", "proxy_error"})
 _NEVER = frozenset({"egress_blocked", "invalid_url"})
 _LINK = re.compile(r"[a-z][a-z0-9+.-]{1,9}://[^\s\"'<>]+", re.IGNORECASE)
+
+
+Body = Callable[[Order, Common], dict[str, Any]]
+"""How a back end is told an order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,13 @@ class BackEnd:
             first = problems[0]
             raise LaunchRefused(f"{first.pointer}: {first.message}", reason="unsupported_setting")
         return common(order.config)
+
+    def difference(self, body: Body, order: Order, before: Order | None) -> tuple[dict[str, Any], set[str]]:
+        """The body that says `order`, and the names under which it differs from what was said `before`; None: all."""
+        new = body(order, self.settings(order))
+        old = body(replace(before, revision=order.revision), self.settings(before)) if before else {}
+        names = {name for name in old.keys() | new.keys() if name not in old or name not in new}
+        return new, names | {name for name in old.keys() & new.keys() if old[name] != new[name]}
 
     async def ask(
         self,
@@ -223,11 +234,6 @@ def kept_revision(metadata: Any) -> int | None:
 def segment(external_id: str) -> str:
     """An id as one segment of a path, whatever a back end chose."""
     return quote(external_id, safe="")
-
-
-def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
-    """The names under which two bodies differ."""
-    return {name for name in old.keys() | new.keys() if name not in old or name not in new or old[name] != new[name]}
 
 
 def _silence(error: str, *, makes: bool) -> LaunchRefused | LaunchLater | LaunchUnknown:

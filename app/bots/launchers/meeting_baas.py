@@ -13,7 +13,6 @@ joined is still in its list; `transcription_config.custom_params.language_config
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -30,7 +29,7 @@ from app.bots.launchers.base import (
     Withdrawn,
 )
 from app.bots.launchers.config import ALWAYS_RESERVED, Common, Support, merged
-from app.bots.launchers.http import TIMEOUT_SECONDS, Answer, BackEnd, changed, id_of, kept_revision, segment
+from app.bots.launchers.http import TIMEOUT_SECONDS, Answer, BackEnd, id_of, kept_revision, segment
 from app.egress import Egress
 from app.errors import LaunchLater, LaunchRefused, LaunchUnknown
 from app.instants import instant
@@ -142,9 +141,7 @@ class MeetingBaas:
         self, external_id: str, order: Order, before: Order | None, now: datetime
     ) -> Changed | MustReplace:
         """See `Launcher.change`. Within 4 minutes the old bot would join too, so it is withdrawn first."""
-        new = body(order, self._http.settings(order))
-        old = body(replace(before, revision=order.revision), self._http.settings(before)) if before else {}
-        names = changed(old, new)
+        new, names = self._http.difference(body, order, before)
         if before is not None and not names:
             return Changed()
         if names - new.keys():

@@ -12,7 +12,6 @@ language is asked for, else `recallai_streaming` with its `language_code`; `vide
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -28,7 +27,7 @@ from app.bots.launchers.base import (
     Withdrawn,
 )
 from app.bots.launchers.config import ALWAYS_RESERVED, MAX_LEAVE_SECONDS, Common, Support, merged
-from app.bots.launchers.http import TIMEOUT_SECONDS, Answer, BackEnd, changed, id_of, kept_revision, segment
+from app.bots.launchers.http import TIMEOUT_SECONDS, Answer, BackEnd, id_of, kept_revision, segment
 from app.egress import Egress
 from app.errors import LaunchLater, LaunchRefused, LaunchUnknown
 from app.instants import instant
@@ -149,9 +148,7 @@ class Recall:
         self, external_id: str, order: Order, before: Order | None, now: datetime
     ) -> Changed | MustReplace:
         """See `Launcher.change`. Near the start, before or after the change, Recall may let it pass without effect."""
-        new = body(order, self._http.settings(order))
-        old = body(replace(before, revision=order.revision), self._http.settings(before)) if before else {}
-        names = changed(old, new)
+        new, names = self._http.difference(body, order, before)
         if before is not None and not names:
             return Changed()
         if names - new.keys():
