@@ -52,9 +52,10 @@ IS_AWAITED: Final = f"""
 (b.state = 'scheduled' AND b.checked_seq IS NOT NULL
  AND b.due_at > app_now() - make_interval(secs => {PATIENCE_SECONDS}) AND EXISTS (
      SELECT FROM sync_state s
-      WHERE s.calendar_id = b.calendar_id AND s.synced_seq < b.checked_seq AND s.not_before <= app_now()))
+      WHERE s.calendar_id = b.calendar_id AND s.synced_seq < b.checked_seq
+        AND s.failure_code IS NULL AND s.not_before <= app_now()))
 """
-"""Whether a bot's hand-over waits for the look, for a moment."""
+"""Whether a bot's hand-over waits for the look, for a moment: not for one that failed, however soon its retry comes."""
 
 
 def looked(row: Row) -> tuple[tuple[str, str | None], ...]:
