@@ -65,6 +65,16 @@ bots = Table(
     Column("config", JSONB),
     Column("series_id", Text),
     Column("is_removed", Boolean, nullable=False, server_default=FALSE),  # by DELETE: never restored
+    # Of a rule's bot: whose it is, as of which version, what it is one of, and whether its owner has changed it since.
+    Column("rule_id", ForeignKey("rules.id")),
+    Column("rule_version", Integer),
+    Column("dedup_scope", Text),  # event | meeting | organization
+    Column("is_by_hand", Boolean, nullable=False, server_default=FALSE),
+    # Another calendar's event may take it: since when it is held for that, and what becomes of it if none does.
+    Column("transfer_since", TIME),
+    Column("transfer_reason", Text),
+    Column("transfer_calendar_id", Uuid),  # whose sync is awaited
+    Column("transfer_seq", BigInteger),  # the request that serves it
     Column("revision", Integer, nullable=False, server_default=text("1")),
     Column("due_at", TIME),  # when there is something to do at its back end; null: nothing
     Column("checked_at", TIME),  # when a sync was asked for ahead of the hand-over, or of joining
@@ -96,6 +106,23 @@ bots = Table(
     Index("ix_bots_calendar", "calendar_id", postgresql_where=text("calendar_id IS NOT NULL")),  # its connection ends
     Index("ix_bots_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),  # launching
     Index("ix_bots_ends_at", "ends_at"),  # retention
+    Index(  # one live bot per rule and event; a rule's bots
+        "uq_bots_rule_event",
+        "rule_id",
+        "calendar_event_id",
+        unique=True,
+        postgresql_where=text("rule_id IS NOT NULL AND state IN ('scheduled', 'launching', 'launched')"),
+    ),
+    Index("ix_bots_transfer", "transfer_since", postgresql_where=text("transfer_since IS NOT NULL")),  # transfers
+)
+
+bot_claims = Table(
+    # What makes two bots the same meeting's. A claim counts for as long as its bot is live, or was ended by its owner.
+    "bot_claims",
+    metadata,
+    Column("project_id", ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("bot_id", ForeignKey("bots.id", ondelete="CASCADE"), nullable=False, index=True),
 )
 
 bot_events = Table(

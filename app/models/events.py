@@ -38,6 +38,7 @@ calendar_events = Table(
     # What the API shows of the provider's event, as JSON text. The columns above repeat what filters and bots look for.
     Column("content", Text, nullable=False),
     Column("content_hash", LargeBinary, nullable=False),
+    Column("bot_override", Text),  # always | never, for this event alone; no part of what it shows of the provider's
     Column("created_at", TIME, nullable=False),
     Column("updated_at", TIME, nullable=False),
     UniqueConstraint("calendar_id", "platform_uuid"),  # the diff: rows of a round
@@ -72,4 +73,13 @@ absent_events = Table(
     metadata,
     Column("calendar_id", ForeignKey("calendars.id", ondelete="CASCADE"), primary_key=True),
     Column("event_id", Uuid, primary_key=True),
+)
+
+series_overrides = Table(
+    # What overrides every rule for the occurrences of a series that say nothing of their own.
+    "series_overrides",
+    metadata,
+    Column("calendar_id", ForeignKey("calendars.id", ondelete="CASCADE"), primary_key=True),
+    Column("series_id", Text, primary_key=True),
+    Column("bot_override", Text, nullable=False),  # always | never
 )

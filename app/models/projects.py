@@ -10,8 +10,9 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from app.models.base import NOW, TIME, metadata
 
@@ -21,6 +22,7 @@ projects = Table(
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
     Column("meeting_preferences", JSONB),  # {platforms, extra_hosts}; null: none
+    Column("internal_domains", ARRAY(Text), nullable=False, server_default=text("'{}'")),  # whose people are not guests
     Column("created_at", TIME, nullable=False, server_default=NOW),
 )
 
