@@ -35,7 +35,7 @@ WITH due AS MATERIALIZED (
            SELECT CASE WHEN b.handed_revision IS NOT NULL OR b.starting_since IS NOT NULL THEN b.handed_to
                        ELSE coalesce(b.launcher_id, d.id) END AS id) t
      WHERE b.due_at <= (SELECT app_now()) AND (b.lease_until IS NULL OR b.lease_until <= (SELECT app_now()))
-       AND (t.id IS NULL OR t.id <> ALL (CAST(:full AS uuid[]))) AND NOT {IS_AWAITED}
+       AND b.transfer_since IS NULL AND (t.id IS NULL OR t.id <> ALL (CAST(:full AS uuid[]))) AND NOT {IS_AWAITED}
      ORDER BY b.due_at LIMIT :scan
 ), placed AS (
     SELECT d.*, row_number() OVER (PARTITION BY d.to_id ORDER BY d.due_at) AS place FROM due d
@@ -47,6 +47,7 @@ WITH due AS MATERIALIZED (
 ), held AS MATERIALIZED (
     SELECT b.id, c.to_id FROM bots b JOIN chosen c ON c.id = b.id
      WHERE b.due_at <= (SELECT app_now()) AND (b.lease_until IS NULL OR b.lease_until <= (SELECT app_now()))
+       AND b.transfer_since IS NULL
      ORDER BY b.id FOR NO KEY UPDATE OF b SKIP LOCKED
 ), claimed AS (
     UPDATE bots b SET lease_until = (SELECT app_now()) + make_interval(secs => :lease), fence = b.fence + 1

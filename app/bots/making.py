@@ -13,9 +13,10 @@ from uuid import UUID
 
 import orjson
 
-from app.bots import following, records
+from app.bots import claims, records
 from app.bots.launchers import problems_of
 from app.bots.standing import LIVE, OWN_MEETING, Event, Meeting
+from app.bots.writing import WEBHOOK_HAND_OVER
 from app.db import Row, Tx
 from app.errors import Conflict, FieldProblem, Invalid, NotFound
 from app.ids import BOT, new_id, public
@@ -59,13 +60,19 @@ SELECT b.id, b.project_id, b.state, b.state_reason, b.is_removed, b.meeting_url,
 _REMOVE: Final = """
 UPDATE bots b
    SET is_removed = true, state = 'cancelled', state_reason = :reason, revision = b.revision + 1,
+       rule_version = (SELECT r.version FROM rules r WHERE r.id = b.rule_id),
+       transfer_since = NULL, transfer_reason = NULL, transfer_calendar_id = NULL, transfer_seq = NULL,
        failure_count = 0, updated_at = app_now(),
        due_at = CASE WHEN b.handed_revision IS NOT NULL OR b.starting_since IS NOT NULL THEN app_now() END
  WHERE b.id = :id
 """
+_KEEP_OUT: Final = """
+UPDATE bots b SET is_removed = true, rule_version = (SELECT r.version FROM rules r WHERE r.id = b.rule_id)
+ WHERE b.id = :id
+"""
 _CHANGE: Final = """
 UPDATE bots b
-   SET {sets}, revision = b.revision + 1, failure_count = 0, updated_at = app_now(),
+   SET {sets}, is_by_hand = true, revision = b.revision + 1, failure_count = 0, updated_at = app_now(),
        due_at = CASE WHEN b.handed_revision IS NOT NULL OR b.starting_since IS NOT NULL THEN app_now()
                      ELSE greatest(app_now(), {join_at} - make_interval(secs => :hand_over)) END
  WHERE b.id = :id
@@ -117,7 +124,7 @@ async def make(rt: Runtime, tx: Tx, *, project_id: UUID, new: NewBot) -> UUID:
     _check_config(new.config, launcher)
     bot_id = new_id()
     if new.deduplication_key is not None:
-        await following.lock_keys(tx, project=project_id, keys=[new.deduplication_key])
+        await claims.lock_keys(tx, project=project_id, keys=[claims.name(new.deduplication_key)])
     inserted = await tx.execute(
         _INSERT,
         {
@@ -204,7 +211,7 @@ async def _launcher(tx: Tx, project_id: UUID, launcher_id: UUID | None) -> Row |
 
 
 def _hand_over(launcher: Row | None) -> float:
-    return float(launcher.hand_over_seconds if launcher else following.WEBHOOK_HAND_OVER)
+    return float(launcher.hand_over_seconds if launcher else WEBHOOK_HAND_OVER)
 
 
 def _check_config(config: Mapping[str, Any] | None, launcher: Row | None) -> None:
@@ -293,7 +300,7 @@ async def remove(rt: Runtime, tx: Tx, *, project_id: UUID, bot_id: UUID) -> None
     if row.is_removed:
         return
     if row.state not in LIVE:
-        await tx.execute("UPDATE bots SET is_removed = true WHERE id = :id", {"id": bot_id})
+        await tx.execute(_KEEP_OUT, {"id": bot_id})
         return
     reason = "left_by_request" if row.join_at <= row.now else "removed"
     await tx.execute(_REMOVE, {"id": bot_id, "reason": reason})

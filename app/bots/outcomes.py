@@ -11,9 +11,9 @@ from typing import Final
 from uuid import UUID
 
 from app.bots import records
-from app.bots.following import WEBHOOK_HAND_OVER
 from app.bots.launchers import Kind
 from app.bots.standing import LIVE, State
+from app.bots.writing import WEBHOOK_HAND_OVER
 from app.db import Row, Tx
 from app.queue import Queue
 from app.telemetry import BOT_STEPS, log

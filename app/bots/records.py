@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 
 from app.db import ReadTx, Row, Tx
-from app.ids import BOT, CALENDAR, EVENT, LAUNCHER, new_id, public
+from app.ids import BOT, CALENDAR, EVENT, LAUNCHER, RULE, new_id, public
 from app.instants import instant
 from app.queue import Queue
 from app.webhooks import payloads
@@ -26,11 +26,16 @@ b.id, b.project_id, b.state, b.state_reason, b.bot_name, b.meeting_url, b.meetin
 b.calendar_event_id, b.calendar_id, b.deduplication_key, CAST(b.metadata AS text) AS metadata,
 CAST(b.config AS text) AS config, b.launcher_id, b.external_id, b.series_id, b.revision, b.ends_at, b.created_at,
 b.updated_at,
-(SELECT coalesce(s.failure_code, s.health_status) FROM sync_state s
-  WHERE s.calendar_id = b.calendar_id AND s.health_status <> 'healthy'
-    AND b.state IN ('scheduled', 'launching', 'launched')) AS hold_reason
+(SELECT r.id FROM rules r WHERE r.id = b.rule_id AND r.series_id IS NULL) AS rule_id,
+CASE WHEN b.transfer_since IS NOT NULL THEN 'transfer'
+     ELSE (SELECT coalesce(s.failure_code, s.health_status) FROM sync_state s
+            WHERE s.calendar_id = b.calendar_id AND s.health_status <> 'healthy'
+              AND b.state IN ('scheduled', 'launching', 'launched')) END AS hold_reason
 """
-"""`hold_reason`: what keeps its calendar from being up to date; a live bot is launched as last known all the same."""
+"""`hold_reason`: `transfer`, or what keeps its calendar from being up to date; then it launches as last known.
+
+`rule_id` is null of the bots of a series, whose rule nobody sees.
+"""
 
 EVENTS: Final = f"""
 (SELECT CAST(coalesce(json_agg(json_build_object(
@@ -72,7 +77,7 @@ def picture(row: Row) -> dict[str, Any]:
         "config": _json(row.config),
         "launcher_id": row.launcher_id and public(LAUNCHER, row.launcher_id),
         "external_id": row.external_id,
-        "rule_id": None,
+        "rule_id": row.rule_id and public(RULE, row.rule_id),
         "series_id": row.series_id,
         "created_at": instant(row.created_at),
         "updated_at": instant(row.updated_at),

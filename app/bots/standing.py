@@ -17,6 +17,8 @@ Reason = Literal[
     "calendar_disconnected",
     "calendar_deleted",
     "superseded",
+    "no_rule",
+    "overridden",
     "removed",
     "left_by_request",
     "meeting_over",
@@ -27,6 +29,8 @@ Reason = Literal[
 """Why a bot is `cancelled`, `missed` or `failed`: a closed list, which docs/bots.md explains."""
 
 LIVE: frozenset[State] = frozenset({"scheduled", "launching", "launched"})
+BY_RULES: frozenset[str] = frozenset({"no_rule", "overridden"})
+"""Of a cancelled bot: it comes back when a rule wants it again."""
 RESTORABLE: frozenset[str] = frozenset(
     {"event_cancelled", "event_deleted", "link_gone", "left_window", "calendar_disconnected", "superseded"}
 )
@@ -86,11 +90,14 @@ class Step:
     state: State
     reason: Reason | None
     meeting: Meeting
+    is_adopted: bool = False
+    """Whether it is another rule's from now on, or its rule has changed."""
 
     def is_order_new(self, before: Standing) -> bool:
         """Whether its back end has to know of it."""
         old, new = before.meeting, self.meeting
-        return before.state != self.state or (old.url, old.join_at) != (new.url, new.join_at)
+        is_moved = (old.url, old.join_at) != (new.url, new.join_at)
+        return before.state != self.state or is_moved or self.is_adopted
 
 
 def follow(bot: Standing, meeting: Meeting | Reason, *, now: datetime) -> Step | None:

@@ -3,8 +3,8 @@
 Times are timestamptz; `*_sealed` columns hold ciphertext of `app.crypto`; what an event shows is JSON text
 in the API's own shape, never parsed on the way out.
 
-Lock order for everyone: projects, calendars (by id), bots (by id), the keys of meetings (sorted), then sync_state (last,
-by calendar id); endpoints before deliveries.
+Lock order for everyone: projects, calendars (by id), bots (by id), the keys of meetings (sorted), then sync_state
+(last, by calendar id); endpoints before deliveries.
 """
 
 from app.models import bots, calendars, events, projects, rules, webhooks

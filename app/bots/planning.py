@@ -1,0 +1,187 @@
+"""What a round makes of its bots, before anything is known of other calendars. Pure.
+
+A bot by hand follows its event. A rule's bot does as well, for as long as a rule wants it; where none does it goes, and
+comes back when one does. A meeting that is under way keeps the bot that has joined it, whatever rules say since.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from app.bots.assigning import Assignment, assign, may_return
+from app.bots.rules import WIDE, Candidate, Rule, wanted
+from app.bots.standing import LIVE, Meeting, Reason, State, Step, follow
+from app.bots.writing import NewBot, standing_of
+from app.db import Row
+from app.ids import new_ids
+from app.meetings import canonical_key
+
+NEAR = timedelta(days=1)
+"""How far from the old one an occurrence of a series that was split may be to be the same."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What becomes of bots; each by its id."""
+
+    bots: dict[UUID, Row]
+    steps: dict[UUID, Step] = field(default_factory=dict)
+    attached: dict[UUID, Candidate] = field(default_factory=dict)
+    """Those that go on with another event of their calendar."""
+    adopted: dict[UUID, Rule] = field(default_factory=dict)
+    new: list[NewBot] = field(default_factory=list)
+    events: dict[UUID, Candidate] = field(default_factory=dict)
+    """The event of each bot that stays or comes back."""
+    released: list[UUID] = field(default_factory=list)
+    """Those that were held for a transfer, and need none any more."""
+    claims_before: dict[UUID, frozenset[str]] = field(default_factory=dict)
+    claims_after: dict[UUID, frozenset[str]] = field(default_factory=dict)
+
+    def is_live_after(self, bot: Row) -> bool:
+        """Whether it is live once the plan is carried out."""
+        step = self.steps.get(bot.id)
+        return (bot.state if step is None else step.state) in LIVE
+
+    def is_vain(self, bot_id: UUID) -> bool:
+        """Whether a step says what is already so."""
+        bot, step = self.bots[bot_id], self.steps[bot_id]
+        return step.state not in LIVE and (bot.state, bot.state_reason) == (step.state, step.reason)
+
+
+def plan(
+    bots: Sequence[Row],
+    candidates: Sequence[Candidate],
+    rules: Sequence[Rule],
+    *,
+    now: datetime,
+    ended: Reason | None = None,
+) -> Plan:
+    """What these bots become with these events as they are now; `ended`: their calendar is, whatever its events say."""
+    made = Plan({bot.id: bot for bot in bots})
+    if ended is not None:
+        for bot in bots:
+            _take(made, bot, _follow(bot, ended))
+        return made
+    made.attached = successors(bots, candidates)
+    theirs: dict[UUID, list[Row]] = defaultdict(list)
+    for bot in bots:
+        event = made.attached.get(bot.id)
+        theirs[event.id if event else bot.calendar_event_id].append(bot)
+    for candidate in candidates:
+        _of_event(made, candidate, theirs.get(candidate.id, []), rules, now=now)
+    return made
+
+
+def _of_event(made: Plan, candidate: Candidate, bots: Sequence[Row], rules: Sequence[Rule], *, now: datetime) -> None:
+    meeting = candidate.meeting
+    owned = [bot for bot in bots if bot.rule_id is not None]
+    by_rule: Assignment | None = None
+    if (rules or owned) and isinstance(meeting, Meeting) and meeting.ends_at > now:
+        by_rule = assign(wanted(rules, candidate), owned, is_forced=candidate.override == "always")
+        _assigned(made, candidate, meeting, by_rule)
+    touched = set() if by_rule is None else {bot.id for bot, _ in by_rule.served} | {b.id for b in by_rule.unwanted}
+    for bot in bots:
+        if bot.id not in touched and (bot.rule_id is None or bot.is_by_hand or by_rule is None):
+            made.events[bot.id] = candidate
+            _take(made, bot, _follow(bot, meeting))
+
+
+def _assigned(made: Plan, candidate: Candidate, meeting: Meeting, found: Assignment) -> None:
+    for bot, rule in found.served:
+        made.events[bot.id] = candidate
+        step = _follow(bot, meeting)
+        if bot.state not in LIVE and step is None and may_return(bot):
+            step = Step("scheduled", None, meeting)
+        if rule is not None:
+            made.adopted[bot.id] = rule
+            state: State = bot.state if bot.state in LIVE else "scheduled"
+            step = replace(step or Step(state, None, meeting), is_adopted=True)
+        _take(made, bot, step)
+    for bot in found.unwanted:
+        made.events[bot.id] = candidate
+        is_overridden = candidate.override == "never"
+        if is_overridden or bot.state != "launched" or bot.join_at > bot.now:
+            reason: Reason = "overridden" if is_overridden else "no_rule"
+            _take(made, bot, Step("cancelled", reason, standing_of(bot).meeting))
+        else:
+            _take(made, bot, _follow(bot, meeting))
+    for id_, rule in zip(new_ids(len(found.new)), found.new, strict=True):
+        made.new.append(NewBot(id_, rule, candidate, meeting, _own_key(rule, candidate)))
+
+
+def _own_key(rule: Rule, candidate: Candidate) -> str | None:
+    if rule.deduplication_key is None:
+        return None
+    return f"{rule.deduplication_key}:{candidate.content.get('original_start_time') or ''}"
+
+
+def _follow(bot: Row, meeting: Meeting | Reason) -> Step | None:
+    return follow(standing_of(bot), meeting, now=bot.now)
+
+
+def _take(made: Plan, bot: Row, step: Step | None) -> None:
+    """Note a step. One that is held for a transfer stays held while its event is gone, and is released if not."""
+    if bot.transfer_since is not None:
+        if step is not None and step.state not in LIVE:
+            return
+        if step is None:
+            made.released.append(bot.id)
+    if step is not None:
+        made.steps[bot.id] = step
+
+
+def successors(bots: Sequence[Row], candidates: Sequence[Candidate]) -> dict[UUID, Candidate]:
+    """The events that take the places of those that are gone, by the bots that go on with them.
+
+    An occurrence of a series that was split is deleted, and one with another id is there in the same round; a tool that
+    writes a calendar anew does the same to every event. It is the same meeting if it has the same link and the same
+    start; of two series, also if it is the one that starts nearest, within a day.
+    """
+    gone = {c.id: c for c in candidates if c.event.is_deleted and c.event.deletion_kind is None}
+    fresh = [c for c in candidates if c.is_new and not c.event.is_deleted and isinstance(c.meeting, Meeting)]
+    orphans = [bot for bot in bots if bot.calendar_event_id in gone and bot.state in LIVE and not bot.is_removed]
+    if not fresh or not orphans:
+        return {}
+    found: dict[UUID, Candidate] = {}
+    heirs: dict[UUID, Candidate] = {}
+    used: set[UUID] = set()
+    for is_exact in (True, False):
+        for bot in sorted(orphans, key=lambda bot: (bot.join_at, bot.id)):
+            event_id = bot.calendar_event_id
+            if event_id not in heirs:
+                heir = _heir(bot, (c for c in fresh if c.id not in used), is_exact=is_exact)
+                if heir is None:
+                    continue
+                heirs[event_id] = heir
+                used.add(heir.id)
+            found[bot.id] = heirs[event_id]
+    return found
+
+
+def _heir(bot: Row, fresh: Iterable[Candidate], *, is_exact: bool) -> Candidate | None:
+    near: list[tuple[timedelta, Candidate]] = []
+    for candidate in fresh:
+        meeting = candidate.meeting
+        if not isinstance(meeting, Meeting) or not _is_same_link(bot, candidate, meeting):
+            continue
+        apart = abs(meeting.join_at - bot.join_at)
+        if is_exact and not apart:
+            return candidate
+        if not is_exact and apart <= NEAR and bot.series_id and candidate.series_id:
+            near.append((apart, candidate))
+    return min(near, key=lambda one: one[0])[1] if near else None
+
+
+def _is_same_link(bot: Row, candidate: Candidate, meeting: Meeting) -> bool:
+    if bot.meeting_url == meeting.url:
+        return True
+    preferences = candidate.ground.preferences
+    key = canonical_key(bot.meeting_url, preferences, is_trusted=True)
+    return key is not None and key == canonical_key(meeting.url, preferences, is_trusted=True)
+
+
+def wide(bots: Iterable[Row]) -> list[Row]:
+    """Those that are one for their meeting."""
+    return [bot for bot in bots if bot.rule_id is not None and bot.dedup_scope in WIDE]

@@ -1,0 +1,138 @@
+"""The rules of a project and the events that they judge, as rows."""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import orjson
+
+from app import projects
+from app.bots.rules import Candidate, Ground, Key, Rule
+from app.bots.standing import Event
+from app.db import ReadTx, Row
+
+_GROUND: Final = """
+c.project_id, c.id AS calendar_id, c.email, CAST(c.metadata AS text) AS calendar_metadata, p.internal_domains,
+CAST(p.meeting_preferences AS text) AS meeting_preferences
+"""
+
+RULE: Final = """
+r.id, r.name, r.version, r.match, r.dedup_scope AS scope, r.bot_name, CAST(r.config AS text) AS config, r.launcher_id,
+r.series_id, r.deduplication_key, CAST(r.metadata AS text) AS metadata
+"""
+"""The columns that `Rule` takes, in its order."""
+
+ORDER: Final = "(r.series_id IS NULL), r.priority DESC, r.created_at, r.id"
+"""Whose turn it is: a series' own rule, then by priority, then the older one."""
+
+_OF_CALENDAR: Final = f"""
+SELECT {_GROUND}, r.id IS NOT NULL AS has_rule, {RULE}
+  FROM calendars c JOIN projects p ON p.id = c.project_id
+  LEFT JOIN rules r ON r.project_id = c.project_id AND r.deleted_at IS NULL AND r.is_enabled
+                   AND (r.series_id IS NULL OR r.series_calendar_id = c.id)
+ WHERE c.id = :calendar
+ ORDER BY {ORDER}
+"""  # noqa: S608 - columns of ours
+
+_EVENT: Final = f"""
+SELECT e.id, e.is_deleted, e.deletion_kind, e.status, e.meeting_url, e.meeting_platform, e.start_time, e.end_time,
+       e.series_id, e.ical_uid, coalesce(e.bot_override, o.bot_override) AS bot_override,
+       e.created_at = e.updated_at AS is_new, e.content, {_GROUND}
+  FROM calendar_events e
+  JOIN calendars c ON c.id = e.calendar_id JOIN projects p ON p.id = c.project_id
+  LEFT JOIN series_overrides o ON o.calendar_id = e.calendar_id AND o.series_id = e.series_id
+"""  # noqa: S608 - columns of ours
+
+_BY_ID: Final = f"{_EVENT} WHERE e.id = ANY (CAST(:ids AS uuid[])) ORDER BY e.start_time, e.id"
+
+# By the iCalendar uid, or the start: two indexes, and few rows behind each.
+_SHARING: Final = f"""
+{_EVENT}
+ WHERE e.id IN (
+       SELECT u.id FROM calendar_events u
+        WHERE u.project_id = :project AND u.ical_uid = ANY (CAST(:uids AS text[])) AND NOT u.is_deleted
+       UNION
+       SELECT s.id FROM calendar_events s
+        WHERE s.project_id = :project AND s.start_time = ANY (CAST(:starts AS timestamptz[])) AND NOT s.is_deleted)
+   AND e.meeting_url IS NOT NULL AND e.end_time > app_now() AND c.state = 'connected' AND c.deleted_at IS NULL
+ ORDER BY e.start_time, e.id
+"""  # noqa: S608 - columns of ours
+
+
+def ground_of(row: Row) -> Ground:
+    """What a row of `_GROUND` says."""
+    return Ground(
+        project_id=row.project_id,
+        calendar_id=row.calendar_id,
+        email=row.email,
+        metadata=orjson.loads(row.calendar_metadata or "{}") or {},
+        internal_domains=frozenset(row.internal_domains),
+        preferences=projects.preferences_of(row.meeting_preferences),
+    )
+
+
+def rule_of(row: Row) -> Rule:
+    """A rule, from a row with the columns `RULE`."""
+    return Rule(
+        id=row.id,
+        name=row.name,
+        version=row.version,
+        match=row.match,
+        scope=row.scope,
+        bot_name=row.bot_name,
+        config=row.config,
+        launcher_id=row.launcher_id,
+        series_id=row.series_id,
+        deduplication_key=row.deduplication_key,
+        metadata=row.metadata,
+    )
+
+
+def candidate_of(row: Row, ground: Ground | None = None) -> Candidate:
+    """An event, from a row of `_EVENT`."""
+    event = Event(
+        is_deleted=row.is_deleted,
+        deletion_kind=row.deletion_kind,
+        status=row.status,
+        meeting_url=row.meeting_url,
+        meeting_platform=row.meeting_platform,
+        start_time=row.start_time,
+        end_time=row.end_time,
+    )
+    return Candidate(
+        id=row.id,
+        ground=ground or ground_of(row),
+        event=event,
+        series_id=row.series_id,
+        ical_uid=row.ical_uid,
+        override=row.bot_override,
+        is_new=row.is_new,
+        text=row.content,
+    )
+
+
+async def of_calendar(tx: ReadTx, calendar_id: UUID) -> tuple[Ground, list[Rule]] | None:
+    """What the calendar's events are judged by, whose turn it is first. None: there is no such calendar."""
+    rows = await tx.rows(_OF_CALENDAR, {"calendar": calendar_id})
+    if not rows:
+        return None
+    return ground_of(rows[0]), [rule_of(row) for row in rows if row.has_rule]
+
+
+async def events(tx: ReadTx, ids: Collection[UUID], ground: Ground | None = None) -> list[Candidate]:
+    """These events, as they are stored now, by their starts."""
+    rows = await tx.rows(_BY_ID, {"ids": list(ids)}) if ids else []
+    return [candidate_of(row, ground) for row in rows]
+
+
+async def sharing(tx: ReadTx, project_id: UUID, keys: Collection[str]) -> list[Candidate]:
+    """The project's events ahead, in connected calendars, that may be one of these meetings: compare their keys."""
+    parsed = [Key.parse(key) for key in keys]
+    uids = sorted({key.name for key in parsed if key.kind == "uid"})
+    starts = sorted({datetime.fromisoformat(key.at) for key in parsed if key.kind == "link"})
+    if not parsed:
+        return []
+    rows = await tx.rows(_SHARING, {"project": project_id, "uids": uids, "starts": starts})
+    grounds: dict[UUID, Ground] = {}
+    return [candidate_of(row, grounds.setdefault(row.calendar_id, ground_of(row))) for row in rows]
