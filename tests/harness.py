@@ -21,7 +21,9 @@ import uvicorn
 
 from app import scheduling
 from app.bots.checking import look_ahead
+from app.bots.judging import judge_due
 from app.bots.launching import launch_due
+from app.bots.transfers import transfer_due
 from app.crypto import make_api_key
 from app.ids import CALENDAR, PROJECT, new_id, parse, public
 from app.providers.base import Platform
@@ -88,6 +90,7 @@ async def run_due(rt: Runtime) -> int:
     for calendar_id in due:
         await run_sync(rt, calendar_id)
     done = looked + len(due)
+    done += await judge_due(rt) + await transfer_due(rt)
     done += await keep_channels(rt)
     done += await finish_deletions(rt)
     done += await tell_due(rt)

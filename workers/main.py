@@ -51,6 +51,7 @@ async def run(rt: Runtime, stop: asyncio.Event) -> None:
         asyncio.create_task(sweeps.deletions_loop(rt, stop), name="deletions"),
         asyncio.create_task(sweeps.replays_loop(rt, stop), name="replays"),
         asyncio.create_task(sweeps.checks_loop(rt, stop), name="checks"),
+        asyncio.create_task(sweeps.rules_loop(rt, stop), name="rules"),
         asyncio.create_task(sweeps.retention_loop(rt, stop), name="retention"),
         asyncio.create_task(_arq_loop(rt, dispatcher, stop), name="arq"),
     ]

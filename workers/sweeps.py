@@ -12,7 +12,7 @@ from functools import partial
 from uuid import UUID
 
 from app import scheduling
-from app.bots import checking
+from app.bots import checking, judging, transfers
 from app.db import DATABASE_ERRORS
 from app.runtime import Runtime
 from app.sync import channels, cleanup, health
@@ -75,6 +75,16 @@ async def checks_loop(rt: Runtime, stop: asyncio.Event) -> None:
 
     async def step() -> None:
         while not stop.is_set() and await checking.look_ahead(rt) == checking.BATCH:
+            pass
+
+    await every(CHECK_SECONDS, step, stop)
+
+
+async def rules_loop(rt: Runtime, stop: asyncio.Event) -> None:
+    """Apply rules that have changed, and move bots to other calendars' events, until nothing of it is left."""
+
+    async def step() -> None:
+        while not stop.is_set() and await judging.judge_due(rt) + await transfers.transfer_due(rt):
             pass
 
     await every(CHECK_SECONDS, step, stop)

@@ -1,5 +1,6 @@
 """What tests of bots share: an application with bots on its users' events, and the back ends they are handed to."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from typing import Any, get_args
 
 import pytest
 
+from app.bots import evaluations
+from app.ids import RULE, new_id, public
 from sandbox.backends.book import Backend, Bot
 from sandbox.model import Conference, Event
 from tests.harness import Actor, Connected, listen
@@ -71,6 +74,20 @@ class Bots:
         """Every bot that any back end ever made."""
         self.actor.sandbox.bots.settle()
         return list(self.actor.sandbox.bots.bots.values())
+
+    async def rule(self, **body: Any) -> Json:
+        """A rule that wants a bot on every event with a link, unless it says otherwise."""
+        platforms = {"meeting_platforms": ["google_meet", "zoom", "microsoft_teams"]}
+        values = {"name": "All", "match": platforms, "dedup_scope": "meeting", "priority": 0, **body}
+        id_ = new_id()
+        async with self.actor.rt.db.transaction() as tx:
+            await tx.execute(
+                "INSERT INTO rules (id, project_id, name, match, dedup_scope, bot_name, priority)"
+                " VALUES (:id, :project, :name, :match, :dedup_scope, 'Notes', :priority)",
+                {"id": id_, "project": self.actor.project.id} | values | {"match": json.dumps(values["match"])},
+            )
+            await evaluations.request_project(tx, self.actor.project.id)
+        return {"id": public(RULE, id_)}
 
     def states(self, bot: Json) -> list[str]:
         """The states that were told of a bot, in order."""

@@ -1,0 +1,160 @@
+"""Transfers: a bot whose event is gone goes on with another calendar's event of the same meeting.
+
+A bot that another event could take is held rather than cancelled (`resolving`): neither launched nor ended. That event
+may be as gone as its own, and only not synced yet. So its calendar is synced first, ahead of others; once that was
+served, or after PATIENCE_SECONDS, the bot is moved to the best event that is left, or ended by the reason it would have
+been ended by. One meeting per transaction, both calendars locked in the order of their ids.
+"""
+
+from typing import Final
+
+from app.bots import claims, records, resolving, rulebook, writing
+from app.bots.following import BOT
+from app.bots.rules import Candidate, Rule, Scope
+from app.bots.standing import LIVE, Meeting, Step
+from app.bots.writing import standing_of
+from app.db import Row, Tx
+from app.ids import EVENT, public
+from app.runtime import Runtime
+from app.scheduling import request_syncs
+from app.telemetry import log
+
+PATIENCE_SECONDS: Final = 30.0
+"""So long the sync of the other calendar is waited for; then its events are taken as they are."""
+BATCH: Final = 100
+
+_HELD: Final = f"""
+SELECT b.id, b.project_id, b.calendar_id, b.dedup_scope, b.calendar_event_id, b.transfer_calendar_id,
+       b.transfer_since <= app_now() - make_interval(secs => {PATIENCE_SECONDS}) AS is_overdue,
+       b.transfer_since <= app_now() - make_interval(secs => {PATIENCE_SECONDS}) OR NOT EXISTS (
+          SELECT FROM sync_state s JOIN calendars c ON c.id = s.calendar_id
+           WHERE s.calendar_id = b.transfer_calendar_id AND c.state = 'connected' AND c.deleted_at IS NULL
+             AND s.synced_seq < b.transfer_seq AND s.failure_code IS NULL AND s.not_before <= app_now()) AS is_served
+  FROM bots b
+ WHERE b.transfer_since IS NOT NULL
+ ORDER BY b.transfer_since, b.id LIMIT :most
+"""  # noqa: S608 - a number of ours
+
+_AWAIT: Final = """
+UPDATE bots SET transfer_calendar_id = :calendar, transfer_seq = :seq WHERE id = :id AND transfer_since IS NOT NULL
+"""
+
+_LOCK_CALENDARS: Final = """
+SELECT id FROM calendars WHERE id = ANY (CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE
+"""
+
+_LOCK_BOT: Final = f"""
+SELECT {BOT} FROM bots b WHERE b.id = :id AND b.transfer_since IS NOT NULL FOR NO KEY UPDATE
+"""  # noqa: S608 - columns of ours
+
+_RULES: Final = f"""
+SELECT {rulebook.RULE} FROM rules r
+ WHERE r.project_id = :project AND r.deleted_at IS NULL AND r.is_enabled AND r.series_id IS NULL
+ ORDER BY {rulebook.ORDER}
+"""  # noqa: S608 - columns of ours
+
+_END: Final = """
+UPDATE bots SET transfer_since = NULL, transfer_reason = NULL, transfer_calendar_id = NULL, transfer_seq = NULL
+ WHERE id = :id
+"""
+
+
+async def transfer_due(rt: Runtime) -> int:
+    """Bring every held bot one step on: ask for a sync, or settle it; how many steps were taken."""
+    async with rt.db.reading() as tx:
+        held = await tx.rows(_HELD, {"most": BATCH})
+    done = 0
+    for row in held:
+        if row.transfer_calendar_id is None:
+            done += await _ask(rt, row)
+        elif row.is_served:
+            done += await _settle(rt, row)
+    return done
+
+
+async def _ask(rt: Runtime, row: Row) -> int:
+    """Have the calendar synced whose event would take the bot; without one, the bot's time here is over."""
+    async with rt.db.transaction() as tx:
+        keys = (await claims.of_bots(tx, [row.id]))[row.id]
+        found = await _targets(tx, row, keys)
+        if found:
+            calendar = found[0][0].ground.calendar_id
+            asked = await request_syncs(rt, tx, [calendar], is_priority=True)
+            await tx.execute(_AWAIT, {"id": row.id, "calendar": calendar, "seq": asked[calendar]})
+            return 1
+    return await _settle(rt, row)
+
+
+async def _targets(tx: Tx, bot: Row, keys: frozenset[str]) -> list[tuple[Candidate, Rule]]:
+    """The events that could take the bot, each with the rule that wants it there; the best first."""
+    scope: Scope = bot.dedup_scope
+    rules = [rulebook.rule_of(row) for row in await tx.rows(_RULES, {"project": bot.project_id})]
+    found = []
+    for event in await rulebook.sharing(tx, bot.project_id, keys):
+        if event.id == bot.calendar_event_id or not event.keys(scope) & keys:
+            continue
+        rule = resolving.heir(event, scope, rules)
+        if rule is not None:
+            found.append((event, rule))
+    order = {rule.id: place for place, rule in enumerate(rules)}
+    return sorted(found, key=lambda one: (order[one[1].id], one[0].event.start_time, one[0].id))
+
+
+async def _settle(rt: Runtime, row: Row) -> int:
+    """Move the bot to the event that takes it, have the next one's calendar synced, or end it."""
+    async with rt.db.transaction() as tx:
+        keys = (await claims.of_bots(tx, [row.id]))[row.id]
+        known = await _targets(tx, row, keys)
+        calendars = {event.ground.calendar_id for event, _ in known}
+        await tx.rows(_LOCK_CALENDARS, {"ids": sorted(calendars | ({row.calendar_id} - {None}))})
+        bot = await tx.row(_LOCK_BOT, {"id": row.id})
+        if bot is None or bot.calendar_id != row.calendar_id or bot.state not in LIVE:
+            if bot is not None and bot.state not in LIVE:
+                await tx.execute(_END, {"id": row.id})
+            return 0
+        new_keys = {key for event, _ in known for key in event.keys(bot.dedup_scope)}
+        await claims.lock_keys(tx, project=bot.project_id, keys=keys | new_keys)
+        later = False
+        for event, rule in await _targets(tx, bot, keys):
+            calendar = event.ground.calendar_id
+            if calendar not in calendars or not (row.is_overdue or calendar == row.transfer_calendar_id):
+                later = True
+            elif await _move(rt, tx, bot, event, rule, keys):
+                return 1
+        if later and not row.is_overdue:
+            await tx.execute(_AWAIT, {"id": row.id, "calendar": None, "seq": None})
+        else:
+            await _end(rt, tx, bot)
+    return 1
+
+
+async def _move(rt: Runtime, tx: Tx, bot: Row, event: Candidate, rule: Rule, before: frozenset[str]) -> bool:
+    """Make it the event's bot; False where another bot has that meeting by now."""
+    meeting, keys = event.meeting, event.keys(rule.scope)
+    if not isinstance(meeting, Meeting):
+        return False
+    owners = await claims.holders(tx, project=bot.project_id, keys=keys)
+    if any(
+        owner != bot.id and not (is_removed and event.override == "always") for owner, is_removed in owners.values()
+    ):
+        return False
+    is_adopted = not bot.is_by_hand and bot.rule_id != rule.id
+    is_elsewhere = bot.is_at_back_end and bot.launcher_id != rule.launcher_id
+    await writing.attach(tx, {bot.id: event})
+    if is_adopted and not is_elsewhere:
+        await writing.adopt(tx, {bot.id: rule})
+    step = Step(bot.state, None, meeting, is_adopted=is_adopted and not is_elsewhere)
+    await writing.write(tx, {bot.id: bot}, {bot.id: step})
+    await claims.store(tx, project=bot.project_id, before={bot.id: before}, after={bot.id: keys})
+    await records.note(tx, [(bot.id, "transferred", f"to {public(EVENT, event.id)}: {bot.transfer_reason}")])
+    tx.after_commit(rt.queue.wake_launching)
+    log.info("bots.transferred", bot=str(bot.id), calendar=str(event.ground.calendar_id))
+    return True
+
+
+async def _end(rt: Runtime, tx: Tx, bot: Row) -> None:
+    """No event is left that would take it."""
+    step = Step("cancelled", bot.transfer_reason, standing_of(bot).meeting)
+    await writing.write(tx, {bot.id: bot}, {bot.id: step})
+    await records.tell_states(tx, rt.queue, {bot.id: bot.state})
+    tx.after_commit(rt.queue.wake_launching)
