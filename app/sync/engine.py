@@ -233,7 +233,6 @@ async def _apply(
     await _describe(tx, found)
     first_seq = row.last_change_seq + 1
     updated_at, event_ids = await store.apply(tx, claim, found, first_seq=first_seq, last=row.last_event_updated_at)
-    await following.synced(rt, tx, claim.calendar_id, event_ids, is_reconnected=row.state != "connected")
     parked = changes.parked(fetched.items)
     if parked or row.has_parked:
         await store.park(tx, claim, fetched.items, parked, is_full=fetched.is_full)
@@ -241,6 +240,7 @@ async def _apply(
         await _update_calendar(tx, claim, row, identity, fetched, count=len(found), updated_at=updated_at)
         if identity:
             await tx.execute(_SEEN, {"id": claim.calendar_id, "version": tokens.version})
+    await following.synced(rt, tx, claim.calendar_id, event_ids, is_reconnected=row.state != "connected")
     is_health_told = row.health_status != "healthy" and health.is_time(row.now, row.health_changed_at)
     await _publish(
         rt, tx, claim, row, found, event_ids, first_seq=first_seq, updated_at=updated_at, is_health_told=is_health_told
