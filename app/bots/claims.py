@@ -1,7 +1,7 @@
 """Claims: what keeps two bots from one meeting, whichever calendars it stands in.
 
-A bot of a wide rule claims its meeting's keys. A claim counts while its bot is live, and while a bot that its owner has
-ended keeps that rule from making another; any other may be taken over. Keys are locked before they are looked at, in
+A bot of a wide rule claims its meeting's keys. A claim counts while its bot is live and its meeting is not over, and
+while a bot that its owner has ended keeps that rule from making another; any other may be taken over. Keys are locked before they are looked at, in
 one statement and in one order, so that two calendars of one meeting which are synced at once wait for each other, and
 the second sees what the first has made.
 """
@@ -34,7 +34,8 @@ _HOLDERS: Final = """
 SELECT c.key, b.id, b.is_removed, b.calendar_event_id, b.state
   FROM bot_claims c JOIN bots b ON b.id = c.bot_id LEFT JOIN rules r ON r.id = b.rule_id AND r.deleted_at IS NULL
  WHERE c.project_id = :project AND c.key = ANY (CAST(:keys AS text[]))
-   AND (b.state IN ('scheduled', 'launching', 'launched') OR b.is_removed AND b.rule_version = r.version)
+   AND (b.state IN ('scheduled', 'launching', 'launched') AND b.ends_at > app_now()
+        OR b.is_removed AND b.rule_version = r.version)
 """
 
 _STORE: Final = """

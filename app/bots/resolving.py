@@ -11,7 +11,7 @@ from uuid import UUID
 from app.bots import claims, evaluations, rulebook
 from app.bots.planning import Plan, wide
 from app.bots.rules import WIDE, Candidate, Ground, Rule, Scope, wanted
-from app.bots.standing import LIVE, Step
+from app.bots.standing import LIVE, Meeting, Step
 from app.bots.writing import NewBot, standing_of
 from app.db import Row, Tx
 
@@ -61,7 +61,8 @@ async def _sorted(tx: Tx, made: Plan) -> _Round:
             found.leaving.append(bot)
             continue
         event = made.events.get(bot.id)
-        keys = made.claims_before[bot.id] if event is None else event.keys(_scope(made, bot))
+        has_meeting = event is not None and isinstance(event.meeting, Meeting)
+        keys = event.keys(_scope(made, bot)) if event and has_meeting else made.claims_before[bot.id]
         if bot.state not in LIVE:
             found.returning.append(bot)
         elif keys != made.claims_before[bot.id]:
@@ -122,7 +123,7 @@ async def _settle(tx: Tx, ground: Ground, found: _Round, held: dict[UUID, str]) 
     owners = await claims.holders(tx, project=project, keys=asked)
     named = await claims.taken(tx, project=project, keys=set(found.names.values()))
     owned = {key: owner for key, owner in owners.items() if owner[0] not in made.bots or owner[1]}
-    for bot in [*found.staying, *(made.bots[id_] for id_ in held)]:
+    for bot in [*(bot for bot in found.staying if bot.ends_at > bot.now), *(made.bots[id_] for id_ in held)]:
         owned |= dict.fromkeys(made.claims_before[bot.id], (bot.id, False))
 
     def takes_keys(id_: UUID, event: Candidate | None) -> bool:
