@@ -1,9 +1,9 @@
 """Claims: what keeps two bots from one meeting, whichever calendars it stands in.
 
 A bot of a wide rule claims its meeting's keys. A claim counts while its bot is live and its meeting is not over, and
-while a bot that its owner has ended keeps that rule from making another; any other may be taken over. Keys are locked before they are looked at, in
-one statement and in one order, so that two calendars of one meeting which are synced at once wait for each other, and
-the second sees what the first has made.
+while a bot that its owner has ended keeps that rule from making another; any other may be taken over. Keys are locked
+before they are looked at, in one statement and in one order, so that two calendars of one meeting which are synced at
+once wait for each other, and the second sees what the first has made.
 """
 
 from collections.abc import Collection, Iterable, Mapping

@@ -1,10 +1,9 @@
 """One bot for each real meeting, whichever calendars it stands in, and where it goes when its event goes."""
 
-from datetime import timedelta
 from typing import Any
 
-from sandbox.model import Account, Event
-from tests.bots.stage import OTHER, Bots, Json
+from sandbox.model import Event
+from tests.bots.stage import Bots, Json
 from tests.harness import BOTH, Actor, Connected
 
 
