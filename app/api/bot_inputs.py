@@ -10,7 +10,7 @@ from app.bots.launchers.base import MAX_HAND_OVER_SECONDS
 BotState = Literal["scheduled", "launching", "launched", "failed", "cancelled", "missed"]
 LauncherKind = Literal["webhook", "attendee", "recall", "meeting_baas"]
 
-_BotName = Annotated[str, Field(max_length=100), AfterValidator(not_blank)]
+BotName = Annotated[str, Field(max_length=100), AfterValidator(not_blank)]
 _LINK_SHAPE: Final = {"type": "string", "maxLength": 4096}
 _TIME_SHAPE: Final = {"type": "string", "format": "date-time"}
 _NAME_SHAPE: Final = {"type": "string", "minLength": 1, "maxLength": 100}
@@ -30,7 +30,7 @@ Config = Annotated[
 class BotCreate(Input):
     """A bot on an event, or with a link and a time of its own."""
 
-    bot_name: _BotName
+    bot_name: BotName
     calendar_event_id: Annotated[str | None, Field(description="The bot follows this event; no link, no time")] = None
     meeting_url: Annotated[Link | None, Field(description="Without an event: where the bot is to go")] = None
     join_at: Annotated[Instant | None, Field(description="Without an event: when. Needs an offset")] = None
@@ -43,7 +43,7 @@ class BotCreate(Input):
 class BotUpdate(Input):
     """What may change; fields that are left out stay as they are."""
 
-    bot_name: Annotated[_BotName | None, BeforeValidator(not_null), WithJsonSchema(_NAME_SHAPE)] = None
+    bot_name: Annotated[BotName | None, BeforeValidator(not_null), WithJsonSchema(_NAME_SHAPE)] = None
     meeting_url: Annotated[Link | None, BeforeValidator(not_null), WithJsonSchema(_LINK_SHAPE)] = None
     join_at: Annotated[Instant | None, BeforeValidator(not_null), WithJsonSchema(_TIME_SHAPE)] = None
     metadata: Metadata | None = None

@@ -74,6 +74,10 @@ CODES: Final[Mapping[str, int]] = {
     "event_without_link": 422,
     "unknown_platform": 422,
     "not_a_meeting": 422,
+    # A rule that makes no sense
+    "empty_match": 422,
+    "invalid_regex": 422,
+    "invalid_domain": 422,
     # A bot's config that its back end cannot carry out
     "unsupported_setting": 422,
     "needs_transcription": 422,

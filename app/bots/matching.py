@@ -1,7 +1,7 @@
 """Whether a rule's match holds of an event on a calendar, and if not, for which of its conditions. Pure.
 
 Evaluated in the transaction of a round, for every rule and every event of it: so a match is compiled once, what
-several rules ask of an event is worked out once, cheap conditions come first, and no text makes a condition slow.
+several rules ask of an event is worked out once, cheap conditions come first, and what a title can cost is bounded.
 Nothing is guessed: where an event does not say what a condition asks, the condition does not hold, whichever way it is
 put; an event without a title has none of the texts that are looked for.
 """
