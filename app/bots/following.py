@@ -5,18 +5,24 @@ meetings after those. A round reads events, bots and rules with one statement ea
 another, and writes the whole of it. What a plan costs does not depend on how many events it is about.
 """
 
+import asyncio
 from collections.abc import Collection, Sequence
+from datetime import datetime
+from time import monotonic
 from typing import Final
 from uuid import UUID
 
 from app.bots import claims, evaluations, records, rulebook, writing
 from app.bots.planning import Plan, plan
 from app.bots.resolving import resolve
-from app.bots.rules import Ground, Rule
+from app.bots.rules import Candidate, Ground, Rule, wanted
 from app.bots.standing import Reason
 from app.db import Row, Tx
 from app.runtime import Runtime
 from app.telemetry import log
+
+SLICE_SECONDS: Final = 0.01
+"""So long the loop's other tasks wait at most while many events are judged by many rules."""
 
 BOT: Final = """
 b.id, b.project_id, b.state, b.state_reason, b.is_removed, b.meeting_url, b.meeting_platform, b.join_at, b.ends_at,
@@ -81,7 +87,7 @@ async def _end(rt: Runtime, tx: Tx, calendar_id: UUID, reason: Reason) -> int:
         await tx.execute(_DETACH, {"calendar": calendar_id})
     if book is None:
         return 0
-    return await carry_out(rt, tx, book[0], plan(bots, [], [], now=rt.clock.now(), ended=reason), book[1])
+    return await carry_out(rt, tx, book[0], plan(bots, [], {}, now=rt.clock.now(), ended=reason), book[1])
 
 
 async def _judge(
@@ -91,7 +97,24 @@ async def _judge(
         return 0
     ids = {*event_ids, *(bot.calendar_event_id for bot in bots)}
     candidates = await rulebook.events(tx, ids, ground)
-    return await carry_out(rt, tx, ground, plan(bots, candidates, rules, now=rt.clock.now()), rules)
+    now = rt.clock.now()
+    wants = await wanted_by(rules, candidates, now=now)
+    return await carry_out(rt, tx, ground, plan(bots, candidates, wants, now=now), rules)
+
+
+async def wanted_by(
+    rules: Sequence[Rule], candidates: Sequence[Candidate], *, now: datetime
+) -> dict[UUID, Sequence[Rule]]:
+    """The rules that want a bot, for each event with a meeting ahead. Lets others go on now and then."""
+    found: dict[UUID, Sequence[Rule]] = {}
+    began = monotonic()
+    for candidate in candidates:
+        if candidate.is_ahead(now):
+            found[candidate.id] = wanted(rules, candidate)
+        if monotonic() - began > SLICE_SECONDS:
+            await asyncio.sleep(0)
+            began = monotonic()
+    return found
 
 
 async def carry_out(rt: Runtime, tx: Tx, ground: Ground, made: Plan, rules: Sequence[Rule]) -> int:

@@ -5,13 +5,13 @@ comes back when one does. A meeting that is under way keeps the bot that has joi
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from app.bots.assigning import Assignment, assign, may_return
-from app.bots.rules import WIDE, Candidate, Rule, wanted
+from app.bots.rules import WIDE, Candidate, Rule
 from app.bots.standing import LIVE, Meeting, Reason, State, Step, follow
 from app.bots.writing import NewBot, standing_of
 from app.db import Row
@@ -53,12 +53,15 @@ class Plan:
 def plan(
     bots: Sequence[Row],
     candidates: Sequence[Candidate],
-    rules: Sequence[Rule],
+    wants: Mapping[UUID, Sequence[Rule]],
     *,
     now: datetime,
     ended: Reason | None = None,
 ) -> Plan:
-    """What these bots become with these events as they are now; `ended`: their calendar is, whatever its events say."""
+    """What these bots become with these events as they are now; `ended`: their calendar is, whatever its events say.
+
+    `wants`: for each event with a meeting ahead the rules that want a bot on it.
+    """
     made = Plan({bot.id: bot for bot in bots})
     if ended is not None:
         for bot in bots:
@@ -70,16 +73,16 @@ def plan(
         event = made.attached.get(bot.id)
         theirs[event.id if event else bot.calendar_event_id].append(bot)
     for candidate in candidates:
-        _of_event(made, candidate, theirs.get(candidate.id, []), rules, now=now)
+        _of_event(made, candidate, theirs.get(candidate.id, []), wants.get(candidate.id, ()), now=now)
     return made
 
 
-def _of_event(made: Plan, candidate: Candidate, bots: Sequence[Row], rules: Sequence[Rule], *, now: datetime) -> None:
+def _of_event(made: Plan, candidate: Candidate, bots: Sequence[Row], wants: Sequence[Rule], *, now: datetime) -> None:
     meeting = candidate.meeting
     owned = [bot for bot in bots if bot.rule_id is not None]
     by_rule: Assignment | None = None
-    if (rules or owned) and isinstance(meeting, Meeting) and meeting.ends_at > now:
-        by_rule = assign(wanted(rules, candidate), owned, is_forced=candidate.override == "always")
+    if (wants or owned) and isinstance(meeting, Meeting) and meeting.ends_at > now:
+        by_rule = assign(wants, owned, is_forced=candidate.override == "always")
         _assigned(made, candidate, meeting, by_rule)
     touched = set() if by_rule is None else {bot.id for bot, _ in by_rule.served} | {b.id for b in by_rule.unwanted}
     for bot in bots:
