@@ -91,7 +91,7 @@ deliveries = Table(
     Column("state", Text, nullable=False),  # pending | succeeded | failed | merged
     Column("seq", BigInteger, server_default=text("nextval('deliveries_seq')")),  # the order of publishing
     Column("lane", Uuid),  # the calendar, where the endpoint wants its messages in order
-    Column("priority", SmallInteger, nullable=False, server_default=ZERO),  # 0: a first attempt, 1: any other
+    Column("priority", SmallInteger, nullable=False, server_default=ZERO),  # -1: a launch, 0: a first attempt, 1: other
     Column(
         "is_claimed", Boolean, nullable=False, server_default=FALSE
     ),  # and under way, while next_attempt_at is ahead

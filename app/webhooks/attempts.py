@@ -15,6 +15,7 @@ from app.ids import MESSAGE, public
 from app.runtime import Runtime
 from app.telemetry import PROXY_FAILURES, log
 from app.webhooks.claims import Claim
+from app.webhooks.launches import Launch, wait
 from app.webhooks.payloads import EVENTS_UPDATE, TEST
 from app.webhooks.secrets import open_headers, open_signers, without_values
 from app.webhooks.settle import Outcome, State
@@ -40,6 +41,8 @@ async def attempt(rt: Runtime, claim: Claim) -> Outcome:
     if claim.endpoint_state == "deleted" or (claim.endpoint_state == "disabled" and claim.trigger != TEST):
         error = f"endpoint_{claim.endpoint_state}"
         return Outcome(claim, "failed", wait_seconds=0.0, started=started, error=error)
+    if claim.launch is not None and started >= claim.launch.ends_at:
+        return Outcome(claim, "failed", wait_seconds=0.0, started=started, error="meeting_over", is_charged=False)
     try:
         signers = open_signers(rt.cipher, claim.secrets)
         customers = open_headers(rt.cipher, claim.endpoint_id, claim.headers_sealed)
@@ -57,10 +60,17 @@ async def attempt(rt: Runtime, claim: Claim) -> Outcome:
     if answer.is_ours:
         log.warning("delivery.proxy_failed", error=answer.error)
         PROXY_FAILURES.inc()
-        return given_back(claim)._replace(wait_seconds=PROXY_SECONDS * (1 + _random.random()))
+        return given_back(claim)._replace(wait_seconds=_patience(claim, started=started))
     if customers:
         answer = answer._replace(body=without_values(answer.body, customers))
     return decide(claim, answer, waits=_waits(rt, claim), started=started)
+
+
+def _patience(claim: Claim, *, started: float) -> float:
+    """How long to wait for the proxy, in seconds."""
+    if claim.launch is not None:
+        return wait(claim.launch, started=started, now=monotonic())
+    return PROXY_SECONDS * (1 + _random.random())
 
 
 def _waits(rt: Runtime, claim: Claim) -> Sequence[float]:
@@ -84,25 +94,23 @@ def decide(
     """What an answer means: success, another attempt after one of `waits` (seconds), or the end.
 
     `Retry-After` is a lower bound of the wait, up to a day. A digest has no last attempt while its endpoint is failing:
-    nothing else would tell what it tells.
+    nothing else would tell what it tells. A launch that fails is not charged to its endpoint, unless the answer is 410:
+    it comes more often than all else, and would open the breaker, and in time end the endpoint, for the others too.
     """
-    error, wait = _failure(answer), 0.0
+    error = _failure(answer)
     retry_after = min(answer.retry_after or 0.0, RETRY_AFTER_MAX_SECONDS)
-    is_owed = claim.is_digest and claim.endpoint_state != "enabled"
-    state: State
-    if error is None:
-        state = "succeeded"
-    elif not is_owed and (error == "gone" or claim.attempt > len(waits)):
-        state = "failed"
-    else:
-        state = "pending"
-        wait = waits[min(claim.attempt, len(waits)) - 1] if waits else 0.0
-        wait = (min(wait, PAUSE_MAX_SECONDS) if is_owed else wait) * (1 + JITTER * _random.random())
-        wait = max(wait, retry_after)
+    next_in: float | None = None
+    if claim.launch is not None:
+        is_charged = is_charged and error in (None, "gone")
+        if error not in (None, "gone"):
+            next_in = _next_launch(claim.launch, started=started, retry_after=retry_after)
+    elif error is not None:
+        next_in = _next(claim, waits, is_gone=error == "gone", retry_after=retry_after)
+    state: State = "succeeded" if error is None else "failed" if next_in is None else "pending"
     return Outcome(
         claim=claim,
         state=state,
-        wait_seconds=wait,
+        wait_seconds=next_in or 0.0,
         started=started,
         is_charged=is_charged,
         retry_after=retry_after,
@@ -112,6 +120,23 @@ def decide(
         address=answer.address,
         response_body=None if answer.status is None else answer.body,
     )
+
+
+def _next(claim: Claim, waits: Sequence[float], *, is_gone: bool, retry_after: float) -> float | None:
+    """Seconds until the next attempt; None: that was the last."""
+    is_owed = claim.is_digest and claim.endpoint_state != "enabled"
+    if not is_owed and (is_gone or claim.attempt > len(waits)):
+        return None
+    seconds = waits[min(claim.attempt, len(waits)) - 1] if waits else 0.0
+    seconds = (min(seconds, PAUSE_MAX_SECONDS) if is_owed else seconds) * (1 + JITTER * _random.random())
+    return max(seconds, retry_after)
+
+
+def _next_launch(launch: Launch, *, started: float, retry_after: float) -> float | None:
+    """The same of a launch, whose last attempt is the last step before its meeting ends."""
+    now = monotonic()
+    seconds = wait(launch, started=started, now=now, retry_after=retry_after)
+    return seconds if now + seconds < launch.ends_at else None
 
 
 def _failure(answer: EgressAnswer) -> str | None:

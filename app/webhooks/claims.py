@@ -6,7 +6,7 @@ Of what was chosen (`due`), another worker may have been faster with some: that 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
@@ -15,6 +15,8 @@ from uuid import UUID
 
 from app.db import Database, DirectTx, Row
 from app.webhooks.due import SCAN, Due, choose, look
+from app.webhooks.launches import URGENT, Launch, read
+from app.webhooks.payloads import BOT_LAUNCH
 from app.webhooks.secrets import OLD_SECRETS, SealedSecret, sealed_secrets
 
 
@@ -54,6 +56,10 @@ class Claim(NamedTuple):
     lease_ends: float
     seen_at: float
     """When the endpoint's state, URL, secrets and headers were read, on the monotonic clock."""
+    is_urgent: bool = False
+    """It goes before whatever else its endpoint has waiting."""
+    launch: Launch | None = None
+    """Of a `bot.launch`."""
 
 
 PUT_OFF_MANY = SCAN // 4
@@ -74,7 +80,7 @@ class Claimed:
 
 _CLAIM = f"""
 WITH mine AS (
-    SELECT d.id, d.priority = 0 AS is_first
+    SELECT d.id, d.priority = 0 OR d.priority = {URGENT} AND d.attempt_count = 0 AS is_first
       FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[])) AS c (id, fence)
       JOIN deliveries d ON d.id = c.id AND d.fence = c.fence
      WHERE d.next_attempt_at <= (SELECT app_now())
@@ -85,17 +91,21 @@ WITH mine AS (
         attempt_count = d.attempt_count + 1,
         fence = d.fence + 1,
         is_claimed = true,
-        priority = 1
+        priority = CASE WHEN d.priority = {URGENT} THEN {URGENT} ELSE 1 END
     FROM mine
     WHERE d.id = mine.id
     RETURNING d.id, d.project_id, d.fence, d.attempt_count, mine.is_first, d.trigger, d.created_at, d.message_id,
-              d.calendar_id, d.lane, d.seq, d.is_digest, d.endpoint_id
+              d.calendar_id, d.lane, d.seq, d.is_digest, d.endpoint_id, d.priority
 )
 SELECT c.id, c.project_id, c.fence, c.attempt_count, c.is_first, c.trigger, c.created_at, c.message_id, m.payload,
     c.calendar_id, c.lane, c.seq, c.is_digest, c.endpoint_id,
     CASE WHEN e.deleted_at IS NULL THEN e.state ELSE 'deleted' END AS endpoint_state, e.url, e.headers_sealed,
     e.retry_seconds, e.failure_count = 0 AND e.paused_until IS NULL AS is_well,
-    e.secret_sealed, old.ids AS old_ids, old.sealed AS old_sealed
+    e.secret_sealed, old.ids AS old_ids, old.sealed AS old_sealed, c.priority = {URGENT} AS is_urgent,
+    CASE WHEN c.trigger = '{BOT_LAUNCH}' AND c.attempt_count > 1 THEN (
+        SELECT extract(epoch FROM (SELECT app_now()) - min(a.at))::float8
+          FROM (SELECT at FROM delivery_attempts WHERE delivery_id = c.id ORDER BY id DESC LIMIT c.attempt_count - 1) a
+    ) END AS since_first
 FROM claimed c JOIN messages m ON m.id = c.message_id JOIN webhook_endpoints e ON e.id = c.endpoint_id
 {OLD_SECRETS}
 """  # noqa: S608 - a text of ours
@@ -134,18 +144,26 @@ async def claim(
     rooms: Mapping[UUID, int],
     share: int = SCAN,
     shares: Mapping[UUID, int] | None = None,
+    urgent_rooms: Mapping[UUID, int] | None = None,
 ) -> Claimed:
-    """Up to `batch` due deliveries, first attempts first, of an endpoint at most its room, of a project its share.
+    """Up to `batch` due deliveries: launches, then first attempts; of an endpoint its room, of a project its share.
 
     `rooms` says so for endpoints that are busy (0: none at all), `room` for all others; so do `shares` and `share` for
-    projects. No more than SCAN rows of either priority are looked at: what is due behind a long queue of one endpoint,
-    or project, shows once that one has no room.
+    projects, and `urgent_rooms` for launches, where that is another room. No more than SCAN rows of each priority are
+    looked at: what is due behind a long queue of one endpoint, or project, shows once that one has no room.
     """
     shares = shares or {}
     full_projects = [project for project, left in shares.items() if left <= 0]
     async with db.direct() as tx:
-        due = await look(tx, room=room, rooms=rooms, full_projects=full_projects, probe_seconds=lease_seconds)
-        choice = choose(due, batch=batch, room=room, rooms=rooms, share=share, shares=shares)
+        due = await look(
+            tx,
+            room=room,
+            rooms=rooms,
+            full_projects=full_projects,
+            probe_seconds=lease_seconds,
+            urgent_rooms=urgent_rooms,
+        )
+        choice = choose(due, batch=batch, room=room, rooms=rooms, share=share, shares=shares, urgent_rooms=urgent_rooms)
         is_plain = not choice.put_off and all(d.interval is None or d.is_free for d in choice.take)
         seen_at, put_off = monotonic(), 0
         rows: Sequence[Row] = ()
@@ -158,7 +176,8 @@ async def claim(
             put_off = await tx.execute(_PUT_OFF, _waits(choice.put_off)) if choice.put_off else 0
     place = {d.id: i for i, d in enumerate(choice.take)}
     secrets: dict[UUID, tuple[SealedSecret, ...]] = {}
-    claims = [_claim(row, secrets, seen_at=seen_at, lease_ends=seen_at + lease_seconds) for row in rows]
+    now = db.clock.now()
+    claims = [_claim(row, secrets, now=now, seen_at=seen_at, lease_ends=seen_at + lease_seconds) for row in rows]
     claims.sort(key=lambda claim: place[claim.delivery_id])
     later = {due.endpoint_id for due, _ in choice.put_off} if put_off >= PUT_OFF_MANY else set()
     return Claimed(claims, choice.merge, later, is_more=len(claims) == batch or put_off > 0)
@@ -201,13 +220,18 @@ def _wanted(taken: Sequence[Due], lease_seconds: float) -> dict[str, object]:
     return {"ids": [d.id for d in taken], "fences": [d.fence for d in taken], "lease": lease_seconds}
 
 
-def _claim(row: Row, known: dict[UUID, tuple[SealedSecret, ...]], *, seen_at: float, lease_ends: float) -> Claim:
-    *columns, secret, old_ids, old = row
+def _claim(
+    row: Row, known: dict[UUID, tuple[SealedSecret, ...]], *, now: datetime, seen_at: float, lease_ends: float
+) -> Claim:
+    *columns, secret, old_ids, old, is_urgent, since_first = row
     endpoint_id: UUID = row.endpoint_id
     secrets = known.get(endpoint_id)
     if secrets is None:
         secrets = known[endpoint_id] = sealed_secrets(endpoint_id, secret, old_ids, old)
-    return Claim._make((*columns, secrets, lease_ends, seen_at))
+    launch = None
+    if row.trigger == BOT_LAUNCH:
+        launch = read(row.payload, now=now, read_at=monotonic(), since_first=since_first)
+    return Claim._make((*columns, secrets, lease_ends, seen_at, is_urgent, launch))
 
 
 _STANDING = f"""
@@ -239,6 +263,6 @@ async def look_again(db: Database, claims: Sequence[Claim]) -> dict[UUID, Claim]
     }
 
 
-def per_endpoint(claims: Sequence[Claim]) -> Counter[UUID]:
+def per_endpoint(claims: Iterable[Claim]) -> Counter[UUID]:
     """How many claims each endpoint got."""
     return Counter(claim.endpoint_id for claim in claims)

@@ -8,7 +8,7 @@ away delays them, and loses none.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
@@ -104,6 +104,7 @@ class Courier:
         if batch <= 0 or self._is_crowded or self._must_wait():
             return False
         room, rooms = self._turns.first_room, self._turns.rooms()
+        urgent_rooms = self._turns.urgent_rooms()
         rooms |= dict.fromkeys(self._put_off, 0)
         claimed = await claim(
             self._rt.db,
@@ -113,6 +114,7 @@ class Courier:
             rooms=rooms,
             share=self._turns.share,
             shares=self._turns.shares(),
+            urgent_rooms=urgent_rooms,
         )
         claims = claimed.claims
         is_every_one = not self._put_off
@@ -120,16 +122,17 @@ class Courier:
         self._held += len(claims)
         self._is_crowded = self._held >= self._most
         lanes = {each.endpoint_id: self._turns.take_in(each) for each in claims}
-        is_one_full = False
-        for endpoint, count in per_endpoint(claims).items():
-            lane = lanes[endpoint]
-            lane.is_full = count >= rooms.get(endpoint, room)
-            is_one_full = is_one_full or lane.is_full
+        filled = {
+            *_filled((each for each in claims if each.is_urgent), room, urgent_rooms),
+            *_filled((each for each in claims if not each.is_urgent), room, rooms),
+        }
+        for endpoint, lane in lanes.items():
+            lane.is_full = lane.is_full or endpoint in filled
             self._turns.queue(lane)
         self._start()
         part = sorted(claimed.merge)[:MERGED_AT_ONCE]
         merged = await merge(self._rt, part) if part else 0
-        return claimed.is_more or not is_every_one or merged > 0 or (is_one_full and self._may_look_past())
+        return claimed.is_more or not is_every_one or merged > 0 or (bool(filled) and self._may_look_past())
 
     def _must_wait(self) -> bool:
         """Whether a claim now would be one of many small ones; then `wake` is set as soon as it is not."""
@@ -207,7 +210,7 @@ class Courier:
         return outcome
 
     async def _look_again(self, lane: Lane, claim: Claim) -> Claim | None:
-        asked = [claim] if lane.is_looked_at else [claim, *lane.waiting, *lane.later]
+        asked = [claim] if lane.is_looked_at else [claim, *(each for queue in lane.queues for each in queue)]
         is_first, lane.is_looked_at = not lane.is_looked_at, True
         try:
             fresh = await look_again(self._rt.db, asked)
@@ -216,7 +219,7 @@ class Courier:
         finally:
             lane.is_looked_at = lane.is_looked_at and not is_first
         ids = {each.delivery_id for each in asked}
-        for queue in (lane.waiting, lane.later):
+        for queue in lane.queues:
             held = list(queue)
             queue.clear()
             dropped = [each for each in held if each.delivery_id in ids and each.delivery_id not in fresh]
@@ -228,7 +231,7 @@ class Courier:
 
     def _give_back(self, lane: Lane) -> None:
         """What waits in a lane whose endpoint is over: due again at once, and judged anew."""
-        for queue in (lane.waiting, lane.later):
+        for queue in lane.queues:
             for each in queue:
                 self._results.append(given_back(each))
                 self._ended_turn(each)
@@ -273,6 +276,8 @@ class Courier:
                 self._forget(batch)
                 if settled.is_more:
                     self.wake.set()
+                if settled.are_bots_due:
+                    self._rt.queue.wake_launching()
 
     def _forget(self, results: Iterable[Outcome]) -> None:
         """Recorded, or too late for it: their lease is over, so that the deliveries are due again."""
@@ -303,6 +308,11 @@ class Courier:
         self._recorder.cancel()
         await asyncio.wait([self._recorder])
         self._recorder = None
+
+
+def _filled(claims: Iterable[Claim], room: int, rooms: Mapping[UUID, int]) -> set[UUID]:
+    """Endpoints that got as much as they had room for: more may be due."""
+    return {endpoint for endpoint, count in per_endpoint(claims).items() if count >= rooms.get(endpoint, room)}
 
 
 def _count(outcomes: Sequence[Outcome], ours: set[UUID]) -> int:

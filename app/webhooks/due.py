@@ -12,13 +12,16 @@ from typing import NamedTuple
 from uuid import UUID
 
 from app.db import ReadTx
-from app.webhooks.payloads import EVENTS_UPDATE, TEST
+from app.webhooks.launches import URGENT
+from app.webhooks.payloads import BOT_LAUNCH, EVENTS_UPDATE, TEST
 from app.webhooks.standing import BREAKER_FAILURES
 
 SCAN = 400
-"""Due rows of either priority that are looked at for one claim."""
+"""Due rows of each priority that are looked at for one claim."""
 LATER_SHARE = 8
 """One in so many places of a batch is kept for what is not a first attempt, so that an overload starves no retry."""
+URGENT_SHARE = 2
+"""One in so many places of a batch is kept for what is not urgent."""
 BURST_SECONDS = 0.25
 """A rate limit holds on average; so much of a second's worth may go out at once."""
 BLOCKED_SECONDS = 10.0
@@ -57,7 +60,7 @@ class Due(NamedTuple):
     calendar_id: UUID | None
     trigger: str
     is_first: bool
-    """No attempt was made yet, and it is no replay."""
+    """No attempt was made yet, and it is neither a replay nor urgent."""
     is_digest: bool
     endpoint_state: str
     paused: float
@@ -69,6 +72,8 @@ class Due(NamedTuple):
     """Seconds until its next slot, where there is an interval."""
     blocked: float | None
     """Seconds until the head of its lane is due, where that is another one."""
+    is_urgent: bool = False
+    """A launch: before all else, with a room of its own."""
 
     @property
     def pace(self) -> Pace | None:
@@ -77,8 +82,8 @@ class Due(NamedTuple):
 
     @property
     def is_free(self) -> bool:
-        """Whether it goes whatever the standing: a test, or what ends without an exchange."""
-        return self.trigger == TEST or self.endpoint_state in ("deleted", "disabled")
+        """Whether it goes whatever the standing: a test, a launch, or what ends without an exchange."""
+        return self.trigger in (TEST, BOT_LAUNCH) or self.endpoint_state in ("deleted", "disabled")
 
 
 @dataclass(slots=True)
@@ -98,20 +103,22 @@ id, fence, project_id, endpoint_id, calendar_id, trigger, priority, is_digest, l
 _PART = f"""
 SELECT {_COLUMNS} FROM deliveries
  WHERE state = 'pending' AND priority = {{priority}} AND next_attempt_at <= (SELECT app_now())
-   AND endpoint_id <> ALL (CAST(:full AS uuid[])) AND project_id <> ALL (CAST(:full_projects AS uuid[]))
+   AND endpoint_id <> ALL (CAST(:{{full}} AS uuid[])) AND project_id <> ALL (CAST(:full_projects AS uuid[]))
  ORDER BY next_attempt_at LIMIT :scan
 """  # noqa: S608 - no value comes from outside
 
 # Of an endpoint that is well no more rows come back than it has room for; of any other all that were seen, so that
-# those that cannot be sent now are put off or merged together.
+# those that cannot be sent now are put off or merged together. What is urgent is never put off.
 _LOOK = f"""
 WITH due AS MATERIALIZED (
-    ({_PART.format(priority=0)}) UNION ALL ({_PART.format(priority=1)})
+    ({_PART.format(priority=URGENT, full="full_of_urgent")}) UNION ALL
+    ({_PART.format(priority=0, full="full")}) UNION ALL ({_PART.format(priority=1, full="full")})
 ), ranked AS (
     SELECT d.*, row_number() OVER (PARTITION BY endpoint_id, priority ORDER BY next_attempt_at) AS place,
-           coalesce(r.room, :room) AS room
+           coalesce(CASE WHEN d.priority = {URGENT} THEN r.urgent_room ELSE r.room END, :room) AS room
       FROM due d
-      LEFT JOIN unnest(CAST(:known AS uuid[]), CAST(:rooms AS int[])) AS r (endpoint_id, room) USING (endpoint_id)
+      LEFT JOIN unnest(CAST(:known AS uuid[]), CAST(:rooms AS int[]), CAST(:urgent_rooms AS int[]))
+             AS r (endpoint_id, room, urgent_room) USING (endpoint_id)
 )
 SELECT d.id, d.fence, d.project_id, d.endpoint_id, d.calendar_id, d.trigger, d.priority = 0 AS is_first,
        d.is_digest, CASE WHEN e.deleted_at IS NULL THEN e.state ELSE 'deleted' END AS endpoint_state,
@@ -120,14 +127,16 @@ SELECT d.id, d.fence, d.project_id, d.endpoint_id, d.calendar_id, d.trigger, d.p
             ELSE 1.0::float8 / e.rate_limit END AS interval,
        e.failure_count >= {BREAKER_FAILURES} OR e.state = 'failing' AS is_probed,
        greatest(coalesce(extract(epoch FROM e.next_slot_at - (SELECT app_now())), 0), 0)::float8 AS ahead,
-       CASE WHEN d.lane IS NOT NULL THEN (
+       CASE WHEN d.lane IS NOT NULL AND d.trigger <> '{BOT_LAUNCH}' THEN (
            SELECT extract(epoch FROM h.next_attempt_at - (SELECT app_now()))::float8 FROM deliveries h
             WHERE h.endpoint_id = d.endpoint_id AND h.lane = d.lane AND h.state = 'pending' AND h.seq < d.seq
             ORDER BY h.seq LIMIT 1
-       ) END AS blocked
+       ) END AS blocked,
+       d.priority = {URGENT} AS is_urgent
   FROM ranked d JOIN webhook_endpoints e ON e.id = d.endpoint_id
- WHERE d.place <= d.room OR d.lane IS NOT NULL OR e.state <> 'enabled' OR e.paused_until > (SELECT app_now())
-    OR e.failure_count >= {BREAKER_FAILURES} OR e.rate_limit IS NOT NULL
+ WHERE d.place <= d.room OR d.priority <> {URGENT} AND (
+       d.lane IS NOT NULL OR e.state <> 'enabled' OR e.paused_until > (SELECT app_now())
+       OR e.failure_count >= {BREAKER_FAILURES} OR e.rate_limit IS NOT NULL)
  ORDER BY d.priority, d.next_attempt_at
 """  # noqa: S608 - no value comes from outside
 
@@ -139,16 +148,22 @@ async def look(
     rooms: Mapping[UUID, int],
     full_projects: Sequence[UUID],
     probe_seconds: float,
+    urgent_rooms: Mapping[UUID, int] | None = None,
 ) -> Sequence[Due]:
-    """What is due, first attempts first, the longest due first; nothing for endpoints and projects without room.
+    """What is due, what is urgent first, then first attempts, the longest due first.
 
+    Nothing for endpoints and projects without room; `urgent_rooms` is that of what is urgent, where it is another.
     `probe_seconds`: how far apart attempts at an endpoint are whose breaker is half open.
     """
+    urgent_rooms = rooms if urgent_rooms is None else urgent_rooms
+    known = list({**rooms, **urgent_rooms})
     params = {
         "full": [endpoint for endpoint, left in rooms.items() if left <= 0],
+        "full_of_urgent": [endpoint for endpoint, left in urgent_rooms.items() if left <= 0],
         "full_projects": full_projects,
-        "known": list(rooms),
-        "rooms": list(rooms.values()),
+        "known": known,
+        "rooms": [rooms.get(endpoint, room) for endpoint in known],
+        "urgent_rooms": [urgent_rooms.get(endpoint, room) for endpoint in known],
         "room": room,
         "probe": probe_seconds,
         "scan": SCAN,
@@ -164,8 +179,12 @@ def choose(
     rooms: Mapping[UUID, int],
     share: int,
     shares: Mapping[UUID, int],
+    urgent_rooms: Mapping[UUID, int] | None = None,
 ) -> Choice:
-    """At most `batch` to send: of an endpoint its room (`rooms`, else `room`), of a project its share."""
+    """At most `batch` to send: of an endpoint its room (`rooms`, else `room`), of a project its share.
+
+    What is urgent comes first, in a room of its own (`urgent_rooms`).
+    """
     choice = Choice()
     ready: list[Due] = []
     paced: Counter[UUID] = Counter()
@@ -183,7 +202,10 @@ def choose(
         else:
             choice.put_off.append((row, wait))
     ready = [row for row in ready if not row.is_digest or (row.endpoint_id, row.calendar_id) not in choice.merge]
-    choice.take = _fitting(ready, batch=batch, room=room, rooms=rooms, share=share, shares=shares)
+    urgent_rooms = rooms if urgent_rooms is None else urgent_rooms
+    choice.take = _fitting(
+        ready, batch=batch, room=room, rooms=rooms, share=share, shares=shares, urgent_rooms=urgent_rooms
+    )
     return choice
 
 
@@ -205,15 +227,23 @@ def _wait(row: Due, paced: Counter[UUID]) -> float | None:
 
 
 def _fitting(
-    ready: Sequence[Due], *, batch: int, room: int, rooms: Mapping[UUID, int], share: int, shares: Mapping[UUID, int]
+    ready: Sequence[Due],
+    *,
+    batch: int,
+    room: int,
+    rooms: Mapping[UUID, int],
+    share: int,
+    shares: Mapping[UUID, int],
+    urgent_rooms: Mapping[UUID, int],
 ) -> list[Due]:
-    """First attempts, but for the places that are kept for the others, of the batch and of each endpoint's room."""
-    later = [row for row in ready if not row.is_first]
+    """What is urgent, then first attempts, but for the places that are kept for others, of the batch and each room."""
+    urgent = [row for row in ready if row.is_urgent]
+    later = [row for row in ready if not row.is_first and not row.is_urgent]
     taken: list[Due] = []
     endpoints: Counter[UUID] = Counter()
     projects: Counter[UUID] = Counter()
 
-    def take(rows: Iterable[Due], *, most: int, part: int) -> None:
+    def take(rows: Iterable[Due], *, most: int, part: int, rooms: Mapping[UUID, int] = rooms) -> None:
         for row in rows:
             if len(taken) >= most:
                 return
@@ -226,8 +256,10 @@ def _fitting(
             projects[row.project_id] += 1
             taken.append(row)
 
-    take(later, most=batch // LATER_SHARE + 1, part=LATER_SHARE)
+    take(urgent, most=batch // URGENT_SHARE + 1, part=1, rooms=urgent_rooms)
+    take(later, most=min(batch, len(taken) + batch // LATER_SHARE + 1), part=LATER_SHARE)
     kept = {row.id for row in taken}
     take((row for row in ready if row.is_first), most=batch, part=1)
     take((row for row in later if row.id not in kept), most=batch, part=1)
-    return sorted(taken, key=lambda row: not row.is_first)
+    take((row for row in urgent if row.id not in kept), most=batch, part=1, rooms=urgent_rooms)
+    return sorted(taken, key=lambda row: (not row.is_urgent, not row.is_first))

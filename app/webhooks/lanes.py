@@ -3,6 +3,8 @@
 A lane begins with a few slots and gets more with each answer; one that lets an attempt run into its timeout has one
 slot until it answers again. However many endpoints a project has, those that are slow, or not known yet, hold at most
 half of all slots: quick ones give theirs back before anybody notices.
+
+What is urgent has the first turn of its endpoint, and of its project, and all slots that an endpoint may have at all.
 """
 
 from collections import deque
@@ -36,16 +38,21 @@ class Lane:
         "is_looked_at",
         "is_queued",
         "later",
+        "most",
         "project_id",
         "seconds",
         "slots",
         "turns",
+        "urgent",
         "waiting",
     )
 
     def __init__(self, project_id: UUID, most: int) -> None:
         self.project_id = project_id
+        self.most = most
+        """How many may be under way at all."""
         self.active = 0
+        self.urgent: deque[Claim] = deque()
         self.waiting: deque[Claim] = deque()
         self.later: deque[Claim] = deque()
         """What is no first attempt: it goes after them, but for one turn in LATER_TURNS."""
@@ -65,7 +72,19 @@ class Lane:
     @property
     def left(self) -> int:
         """Claims that wait."""
-        return len(self.waiting) + len(self.later)
+        return len(self.urgent) + len(self.waiting) + len(self.later)
+
+    @property
+    def queues(self) -> tuple[deque[Claim], deque[Claim], deque[Claim]]:
+        """What waits, by rank."""
+        return self.urgent, self.waiting, self.later
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has something to send and a slot for it."""
+        if self.urgent and self.active < self.most:
+            return True
+        return bool(self.waiting or self.later) and self.active < self.slots
 
     @property
     def is_quick(self) -> bool:
@@ -78,16 +97,23 @@ class Lane:
         ahead = self.slots * AHEAD_SECONDS / max(self.seconds, 0.001)
         return self.slots + min(self.slots * AHEAD_FACTOR, int(ahead))
 
+    @property
+    def urgent_room(self) -> int:
+        """How many urgent claims it may be given: one for each slot that it may have, whatever else it holds."""
+        return max(self.credit - self.held, self.most - len(self.urgent))
+
     def draw(self) -> Claim:
         """The claim whose turn it is."""
+        if self.urgent:
+            return self.urgent.popleft()
         self.turns += 1
         is_later = self.later and (not self.waiting or self.turns % LATER_TURNS == 0)
         return (self.later if is_later else self.waiting).popleft()
 
-    def answered(self, seconds: float, *, most: int, in_time: bool) -> None:
+    def answered(self, seconds: float, *, in_time: bool) -> None:
         """An attempt took so long."""
         self.seconds += (seconds - self.seconds) / 5
-        self.slots = min(self.slots * 2, most) if in_time else 1
+        self.slots = min(self.slots * 2, self.most) if in_time else 1
 
 
 class Turn(NamedTuple):
@@ -106,6 +132,14 @@ class _Share:
         """Slots of lanes that were not quick when they took them."""
         self.held = 0
         self.ready: deque[Lane] = deque()
+
+    def queue(self, lane: Lane) -> None:
+        """Let it have a turn, the next one if that is urgent."""
+        lane.is_queued = True
+        if lane.urgent:
+            self.ready.appendleft(lane)
+        else:
+            self.ready.append(lane)
 
 
 class Turns:
@@ -149,23 +183,29 @@ class Turns:
             rooms[endpoint] = 0 if lane.is_full else room
         return rooms
 
+    def urgent_rooms(self) -> dict[UUID, int]:
+        """What endpoints that are known may be given still of what is urgent."""
+        return {endpoint: lane.urgent_room for endpoint, lane in self._lanes.items()}
+
     def take_in(self, claim: Claim) -> Lane:
         """Put a new claim into its lane."""
         lane = self._lanes.get(claim.endpoint_id)
         if lane is None:
             lane = self._lanes[claim.endpoint_id] = Lane(claim.project_id, self._most)
-        (lane.waiting if claim.is_first else lane.later).append(claim)
+        (lane.urgent if claim.is_urgent else lane.waiting if claim.is_first else lane.later).append(claim)
         self._share(claim.project_id).held += 1
         return lane
 
     def queue(self, lane: Lane) -> None:
         """Let the lane have turns if it has something to send and a slot for it."""
-        if lane.left and lane.active < lane.slots and not lane.is_queued:
-            lane.is_queued = True
-            share = self._share(lane.project_id)
+        share = self._share(lane.project_id)
+        if lane.is_queued and lane.urgent:
+            share.ready.remove(lane)
+            share.ready.appendleft(lane)
+        elif lane.is_ready and not lane.is_queued:
             if not share.ready:
                 self._order.append(lane.project_id)
-            share.ready.append(lane)
+            share.queue(lane)
 
     def next(self) -> Turn | None:
         """The claim to send next, its slot taken."""
@@ -182,7 +222,7 @@ class Turns:
     def _turn(self, share: _Share) -> Turn | None:
         for _ in range(len(share.ready)):
             lane = share.ready.popleft()
-            if not lane.left:  # they were given back meanwhile
+            if not lane.is_ready:  # they were given back meanwhile
                 lane.is_queued = False
                 continue
             is_slow = not lane.is_quick
@@ -193,9 +233,8 @@ class Turns:
             lane.active += 1
             share.slow += is_slow
             claim = lane.draw()
-            if lane.left and lane.active < lane.slots:
-                lane.is_queued = True
-                share.ready.append(lane)
+            if lane.is_ready:
+                share.queue(lane)
             return Turn(lane, claim, is_slow)
         return None
 
@@ -212,7 +251,7 @@ class Turns:
 
     def answered(self, lane: Lane, seconds: float, *, in_time: bool) -> None:
         """An attempt of the lane took so long."""
-        lane.answered(seconds, most=self._most, in_time=in_time)
+        lane.answered(seconds, in_time=in_time)
 
     def let_go(self, project_id: UUID) -> bool:
         """A claim neither waits nor is under way. Whether its project's share has room again."""

@@ -2,8 +2,8 @@
 
 One statement stores the messages and one delivery for each endpoint that listens. Whoever publishes needs no
 idea of endpoints; whoever delivers needs no idea of calendars. A disabled endpoint is owed what changed in its
-calendars; anything else is logged as failed, and can be replayed. The wake-up after the commit may be lost: a poll
-finds the rows.
+calendars; anything else is logged as failed, and can be replayed. A launch takes no place in a lane. The wake-up
+after the commit may be lost: a poll finds the rows.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,8 @@ from uuid import UUID
 
 from app.db import Tx
 from app.queue import Queue
+from app.webhooks.launches import URGENT
+from app.webhooks.payloads import BOT_LAUNCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class NewMessage:
 
 # A delivery's key starts with the 56 bits of its message's key that hold time and version, so that rows made
 # together lie together in the index; the rest is random. (uuidv7() exists from PostgreSQL 18 on only.)
-_PUBLISH = """
+_PUBLISH = f"""
 WITH given AS (
     SELECT * FROM unnest(
         CAST(:ids AS uuid[]), CAST(:projects AS uuid[]), CAST(:calendars AS uuid[]),
@@ -42,25 +44,28 @@ WITH given AS (
     INSERT INTO messages (id, project_id, calendar_id, trigger, payload, from_seq, to_seq)
     SELECT id, project_id, calendar_id, trigger, payload, from_seq, to_seq FROM given
 ), told AS (
-    SELECT m.*, e.id AS endpoint, CASE WHEN e.is_ordered THEN m.calendar_id END AS lane,
+    SELECT m.*, e.id AS endpoint, CASE WHEN e.is_ordered AND m.trigger <> '{BOT_LAUNCH}' THEN m.calendar_id END AS lane,
            e.state = 'disabled' AND m.trigger NOT IN ('calendar.events_update', 'webhook.test') AS is_over
     FROM given m
     JOIN webhook_endpoints e ON e.project_id = m.project_id AND e.deleted_at IS NULL AND (
         e.id = m.endpoint_id OR m.endpoint_id IS NULL AND m.trigger = ANY (e.triggers)
     )
 ), made AS (
-    INSERT INTO deliveries (id, project_id, message_id, endpoint_id, calendar_id, trigger, state, next_attempt_at, lane)
+    INSERT INTO deliveries (
+        id, project_id, message_id, endpoint_id, calendar_id, trigger, state, next_attempt_at, lane, priority
+    )
     SELECT
         CAST(encode(overlay(
             uuid_send(gen_random_uuid()) PLACING substring(uuid_send(m.id) FROM 1 FOR 7) FROM 1 FOR 7
         ), 'hex') AS uuid),
         m.project_id, m.id, m.endpoint, m.calendar_id, m.trigger, CASE WHEN m.is_over THEN 'failed' ELSE 'pending' END,
-        CASE WHEN NOT m.is_over THEN (SELECT app_now()) END, m.lane
+        CASE WHEN NOT m.is_over THEN (SELECT app_now()) END, m.lane,
+        CASE WHEN m.trigger = '{BOT_LAUNCH}' THEN {URGENT} ELSE 0 END
     FROM told m ORDER BY m.place  -- `seq` counts in this order
     RETURNING id, state
 )
 SELECT id FROM made WHERE state = 'pending'
-"""
+"""  # noqa: S608 - constants of ours
 
 # Locked in the order in which attempts are recorded, so that neither waits for the other in a circle.
 _DROP_OF_CALENDAR = """

@@ -16,6 +16,7 @@ import orjson
 from app.db import DATABASE_ERRORS, Database, DirectTx
 from app.telemetry import log
 from app.webhooks.claims import Claim
+from app.webhooks.launches import URGENT
 from app.webhooks.payloads import EVENTS_UPDATE
 from app.webhooks.standing import THROTTLING, Result, judge
 
@@ -45,15 +46,16 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The ids that were still ours, and whether something became due by that."""
+    """The ids that were still ours, and whether something became due by that: here, or to launching."""
 
     ours: set[UUID]
     is_more: bool
+    are_bots_due: bool = False
 
 
 # Settling uses the fence up: recording the same outcome twice (the answer to a commit was lost) changes nothing.
 # Rows are locked in the order of their ids, like everywhere a pending delivery is touched and waited for.
-_SETTLE = """
+_SETTLE = f"""
 WITH outcome AS (
     SELECT * FROM unnest(
         CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:states AS text[]), CAST(:waits AS float8[]),
@@ -71,7 +73,7 @@ WITH outcome AS (
         attempt_count = d.attempt_count - CASE WHEN o.is_attempt THEN 0 ELSE 1 END,
         fence = d.fence + 1,
         is_claimed = false,
-        priority = o.priority,
+        priority = CASE WHEN d.priority = {URGENT} THEN {URGENT} ELSE o.priority END,
         updated_at = clock_timestamp()
     FROM ours JOIN outcome o ON o.id = ours.id
     WHERE d.id = ours.id
@@ -84,7 +86,7 @@ WITH outcome AS (
     WHERE o.is_attempt
 )
 SELECT id FROM settled
-"""
+"""  # noqa: S608 - a number of ours
 
 # Whose turn it is in a lane once its head is done. Its fence is raised, so that who has just seen it wait does not put
 # it off; it is locked with the heads, so that all are locked in one order.
@@ -166,11 +168,25 @@ UPDATE deliveries d SET next_attempt_at = least(d.next_attempt_at, app_now()), f
   FROM waiting WHERE d.id = waiting.id AND d.attempt_count = 0
 """
 
+# A bot whose launch was answered is looked at now. Whoever holds one may be waiting for what is locked here, so nobody
+# waits for a bot: one that is in other hands is looked at again by itself.
+_WAKE_BOTS = """
+WITH awaiting AS (
+    SELECT b.id FROM bots b
+      JOIN unnest(CAST(:ids AS uuid[]), CAST(:messages AS uuid[])) AS l (id, message_id)
+        ON l.id = b.id AND l.message_id = b.launch_message_id
+     WHERE b.state = 'launching' AND b.due_at > app_now()
+     ORDER BY b.id FOR NO KEY UPDATE OF b SKIP LOCKED
+)
+UPDATE bots b SET due_at = app_now() FROM awaiting a WHERE b.id = a.id
+"""
+
 
 async def settle(db: Database, outcomes: Sequence[Outcome]) -> Settled:
     """Record how claims ended, with one attempt each, and what that means for their endpoints and lanes.
 
-    Endpoints are locked before deliveries, deliveries in the order of their ids, by whoever waits for them.
+    Endpoints are locked before deliveries, deliveries in the order of their ids, by whoever waits for them. Bots are
+    last, and waited for by nobody.
     """
     outcomes = _latest(outcomes)
     async with db.direct() if all(map(_is_plain, outcomes)) else db.writing() as tx:
@@ -183,9 +199,22 @@ async def settle(db: Database, outcomes: Sequence[Outcome]) -> Settled:
         heads = [claim for claim in ended if claim.delivery_id in ours]
         if heads:
             await tx.execute(_NEXT_IN_LANE, _heads(heads) | {"locked": locked, "ids": list(ours)})
+        are_bots_due = await _wake_bots(tx, [o for o in outcomes if o.claim.delivery_id in ours])
     if heads:
         await _wake_lanes(db, heads)
-    return Settled(ours, is_more=is_changed or bool(heads))
+    return Settled(ours, is_more=is_changed or bool(heads), are_bots_due=are_bots_due)
+
+
+async def _wake_bots(tx: DirectTx, outcomes: Sequence[Outcome]) -> bool:
+    """Make due the bots whose launches ended; whether there are any."""
+    ended = {
+        o.claim.launch.bot_id: o.claim.message_id
+        for o in outcomes
+        if o.claim.launch is not None and o.state != "pending"
+    }
+    if not ended:
+        return False
+    return await tx.execute(_WAKE_BOTS, {"ids": list(ended), "messages": list(ended.values())}) > 0
 
 
 async def _wake_lanes(db: Database, heads: Sequence[Claim]) -> None:
@@ -198,11 +227,17 @@ async def _wake_lanes(db: Database, heads: Sequence[Claim]) -> None:
 
 
 def _is_plain(outcome: Outcome) -> bool:
-    """Whether it means nothing for an endpoint, a lane or a gap: recording it is one statement then; the usual case."""
+    """Whether it means nothing for endpoint, lane, gap or bot: recording it is one statement then; the usual case."""
     claim = outcome.claim
     if outcome.state == "pending":
         return not outcome.is_attempt
-    return outcome.state == "succeeded" and claim.is_well and claim.lane is None and not claim.is_digest
+    return (
+        outcome.state == "succeeded"
+        and claim.is_well
+        and claim.lane is None
+        and not claim.is_digest
+        and claim.launch is None
+    )
 
 
 def _latest(outcomes: Sequence[Outcome]) -> list[Outcome]:
