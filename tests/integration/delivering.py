@@ -14,8 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from app.bots.launchers.webhook import launch_data
 from app.crypto import Place, new_webhook_secret
-from app.ids import new_id, new_ids
+from app.ids import BOT, new_id, new_ids, public
 from app.runtime import Runtime
 from app.webhooks import payloads
 from app.webhooks.claims import Claim, claim
@@ -107,6 +108,19 @@ async def send(
         messages.append(NewMessage(message_id, project.id, calendar_id, trigger, payload, target))
     async with rt.db.transaction() as tx:
         return await publish(tx, rt.queue, messages)
+
+
+async def launch(rt: Runtime, project: Project, *, seconds: float = 3_600, calendar_id: UUID | None = None) -> UUID:
+    """Publish a `bot.launch` of a meeting that ends in so many seconds; its message's id."""
+    message_id, now = new_id(), rt.clock.now()
+    calendar = payloads.MessageCalendar(calendar_id, None, None) if calendar_id else None
+    bot = {"id": public(BOT, new_id()), "state": "launching"}
+    data = launch_data(bot, revision=1, join_at=now, expires_at=now + timedelta(seconds=seconds))
+    payload = payloads.bot_launch(message_id, at=now, calendar=calendar, data=data)
+    message = NewMessage(message_id, project.id, calendar_id, payloads.BOT_LAUNCH, payload)
+    async with rt.db.transaction() as tx:
+        await publish(tx, rt.queue, [message])
+    return message_id
 
 
 async def tell(rt: Runtime, project: Project, calendar_id: UUID, *seqs: int) -> None:

@@ -1,8 +1,10 @@
 """Which of what is due is sent, put off or merged."""
 
 from collections import Counter
+from typing import Any
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,6 +44,41 @@ def test_first_attempts_go_first_and_leave_a_place_for_others() -> None:
     assert Counter(row.is_first for row in taken) == {True: 16 - 16 // LATER_SHARE - 1, False: 16 // LATER_SHARE + 1}
     assert len(chosen(rows[:30], batch=16).take) == 16
     assert len(chosen(rows[30:], batch=16).take) == 16
+
+
+def test_a_launch_goes_before_all_else_and_leaves_half_of_a_batch() -> None:
+    launches = [due(endpoint, is_first=False, is_urgent=True, trigger="bot.launch") for endpoint in range(30)]
+    rows = [*launches, *(due(endpoint=99) for _ in range(30)), *(due(endpoint=99, is_first=False) for _ in range(30))]
+    taken = chosen(rows, batch=16).take
+    kinds = Counter((row.is_urgent, row.is_first) for row in taken)
+    assert (kinds[True, False], sum(kinds.values())) == (9, 16)
+    assert min(kinds[False, True], kinds[False, False]) > 0
+    assert taken[:9] == launches[:9]
+    assert chosen(launches, batch=16).take == launches[:16]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"paused": 30.0},
+        {"blocked": 30.0},
+        {"pace": Pace(25.0, 10.0, is_probe=True)},
+        {"pace": Pace(1.0, 100.0)},
+        {"endpoint_state": "failing"},
+        {"endpoint_state": "disabled"},  # ends without an exchange
+    ],
+)
+def test_nothing_puts_off_a_launch(trouble: dict[str, Any]) -> None:
+    launch = due(is_urgent=True, is_first=False, trigger="bot.launch", **trouble)
+    choice = chosen([launch])
+    assert (choice.take, choice.put_off) == ([launch], [])
+
+
+def test_a_launch_has_a_room_of_its_own() -> None:
+    rows = [due(is_urgent=True, is_first=False, trigger="bot.launch") for _ in range(5)] + [due() for _ in range(5)]
+    one = UUID(int=1)
+    choice = choose(rows, batch=100, room=100, rooms={one: 0}, share=400, shares={}, urgent_rooms={one: 3})
+    assert choice.take == rows[:3]
 
 
 def test_what_a_failing_endpoint_is_owed_is_merged_and_the_rest_is_sent() -> None:

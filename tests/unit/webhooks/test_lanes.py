@@ -12,7 +12,7 @@ from app.webhooks.claims import Claim
 from app.webhooks.lanes import FIRST_SLOTS, Turn, Turns
 
 
-def claim(project: int, endpoint: int) -> Claim:
+def claim(project: int, endpoint: int, *, is_urgent: bool = False) -> Claim:
     return Claim(
         delivery_id=new_id(),
         project_id=UUID(int=project),
@@ -36,6 +36,7 @@ def claim(project: int, endpoint: int) -> Claim:
         is_well=True,
         lease_ends=0.0,
         seen_at=0.0,
+        is_urgent=is_urgent,
     )
 
 
@@ -73,6 +74,31 @@ def test_an_endpoint_begins_small_grows_with_answers_and_falls_to_one() -> None:
     assert (lane.slots, lane.is_quick) == (1, False)
 
 
+def test_a_launch_has_the_next_turn_of_its_endpoint_and_its_project() -> None:
+    turns = Turns(most_active=100, most_held=200, most_of_endpoint=10)
+    filled(turns, (1, 1, 20), (1, 2, 20), (2, 1, 20))
+    launch = claim(1, 2, is_urgent=True)
+    turns.queue(turns.take_in(launch))
+    assert next(turn.claim for turn in drawn(turns) if turn.claim.project_id == launch.project_id) == launch
+
+
+def test_launches_have_all_slots_that_an_endpoint_may_have() -> None:
+    turns = Turns(most_active=100, most_held=200, most_of_endpoint=10)
+    filled(turns, (1, 1, 20))
+    first = drawn(turns)
+    assert len(first) == FIRST_SLOTS
+    lane = first[0].lane
+    endpoint = first[0].claim.endpoint_id
+    assert (turns.rooms()[endpoint], turns.urgent_rooms()[endpoint]) == (0, 10)
+    for _ in range(12):
+        turns.queue(turns.take_in(claim(1, 1, is_urgent=True)))
+    assert sum(turn.claim.is_urgent for turn in drawn(turns)) == lane.active - FIRST_SLOTS == 10 - FIRST_SLOTS
+    for turn in first:
+        turns.done(turn)
+    assert [turn.claim.is_urgent for turn in drawn(turns)] == [True] * FIRST_SLOTS
+    assert (lane.active, len(lane.urgent), len(lane.waiting)) == (10, 2, 20 - FIRST_SLOTS)
+
+
 def test_slow_endpoints_of_a_project_hold_half_and_quick_ones_go_on() -> None:
     turns = Turns(most_active=20, most_held=800, most_of_endpoint=10)
     filled(turns, *((1, endpoint, 3) for endpoint in range(40)))
@@ -87,12 +113,13 @@ def test_slow_endpoints_of_a_project_hold_half_and_quick_ones_go_on() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4)), max_size=60),
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4), st.booleans()), max_size=60),
     st.lists(st.tuples(st.booleans(), st.floats(0, 20)), min_size=1, max_size=200),
 )
-def test_nothing_is_forgotten(claims: list[tuple[int, int]], steps: list[tuple[bool, float]]) -> None:
+def test_nothing_is_forgotten(claims: list[tuple[int, int, bool]], steps: list[tuple[bool, float]]) -> None:
     turns = Turns(most_active=6, most_held=12, most_of_endpoint=4)
-    filled(turns, *((project, endpoint, 1) for project, endpoint in claims))
+    for project, endpoint, is_urgent in claims:
+        turns.queue(turns.take_in(claim(project, endpoint, is_urgent=is_urgent)))
     under_way: deque[Turn] = deque()
     sent: list[UUID] = []
     for is_start, seconds in [*steps, *[(False, 0.1)] * 200]:
