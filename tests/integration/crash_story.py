@@ -13,9 +13,9 @@ from app.crypto import Place, new_webhook_secret
 from app.ids import MESSAGE, new_id, public
 from app.runtime import Runtime
 from app.webhooks.delivery import deliver_due
-from app.webhooks.payloads import EVENTS_UPDATE, STATE_CHANGE
+from app.webhooks.payloads import BOT_LAUNCH, EVENTS_UPDATE, STATE_CHANGE
 from tests.harness import new_project
-from tests.integration.delivering import rows, send, tell
+from tests.integration.delivering import launch, rows, send, tell
 
 ENDS = {
     "good": {"succeeded"},
@@ -25,15 +25,17 @@ ENDS = {
     "ordered": {"succeeded"},
     "failing": {"merged", "succeeded"},
     "owed": {"merged", "succeeded"},
+    "launcher": {"succeeded"},
 }
 """The endpoints, and how their deliveries end.
 
 good answers 204. flaky answers 500 to its first request. gone answers 410. hopeless answers 500, and its schedule has
 one attempt. ordered wants its messages in order, and answers 500 to its second request. failing is in that state, so
-its messages become a digest. owed is too, and has a digest already that takes in what follows.
+its messages become a digest. owed is too, and has a digest already that takes in what follows. launcher is to launch
+a bot.
 """
 OF_CALENDAR = ("hopeless", "ordered", "failing", "owed")
-"""Those that are told of the changes of one calendar; the others are told of its state."""
+"""Those that are told of the changes of one calendar; the others are told of its state, or launch."""
 LAST_SEQ = 2
 _FINE = {"enabled", "failing"}
 STANDING = {"gone": {"disabled"}, "hopeless": _FINE, "failing": {"enabled"}, "owed": {"enabled"}}
@@ -161,6 +163,7 @@ class Story:
         for seq in range(2, LAST_SEQ + 2):
             await tell(self._rt, project, calendar_id, seq)
         await send(self._rt, project)
+        await launch(self._rt, project, seconds=86_400)
 
     async def _make(self, *kinds: str) -> None:
         made = []
@@ -171,7 +174,7 @@ class Story:
                     "id": key,
                     "project": self._project_id,
                     "url": f"{self._url}{self._path}/{kind}",
-                    "triggers": [EVENTS_UPDATE if kind in OF_CALENDAR else STATE_CHANGE],
+                    "triggers": [_trigger(kind)],
                     "secret": self._rt.cipher.seal(new_webhook_secret(), Place("webhook_endpoints", "secret", key)),
                     "ordered": kind in {"ordered", "owed"},
                     "schedule": [] if kind == "hopeless" else None,
@@ -260,6 +263,12 @@ class Story:
 
     def _answered(self, row: Row, status: int) -> int:
         return self._hooks.answered[f"{self._path}/{row.kind}", row.message, status]
+
+
+def _trigger(kind: str) -> str:
+    if kind == "launcher":
+        return BOT_LAUNCH
+    return EVENTS_UPDATE if kind in OF_CALENDAR else STATE_CHANGE
 
 
 def _kind(row: dict[str, Any]) -> str:

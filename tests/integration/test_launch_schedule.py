@@ -9,6 +9,7 @@ import pytest
 from app.ids import MESSAGE, new_id, public
 from app.runtime import Runtime
 from app.webhooks.delivery import deliver_due
+from app.webhooks.lanes import FIRST_SLOTS
 from app.webhooks.payloads import BOT_LAUNCH
 from app.webhooks.standing import BREAKER_FAILURES
 from tests.harness import Project
@@ -131,6 +132,7 @@ class TestSteps:
         await new_endpoint(rt, project, receiver.url)
         await launch(rt, project, seconds=60)
         await deliver_due(rt)
+        rt.clock.advance(timedelta(seconds=6))
         async with rt.db.transaction() as tx:  # as a replay does
             await tx.execute(
                 "UPDATE deliveries SET state = 'pending', priority = 1, attempt_count = 0, lane = NULL,"
@@ -243,19 +245,42 @@ class TestPlace:
         assert await deliver_due(rt) == 1
         assert [d["state"] for d in await deliveries(rt)] == ["pending", "succeeded"]
 
+    @pytest.mark.parametrize("failed", [0, 1, 2])
     async def test_it_goes_before_what_waits_for_its_endpoint(
-        self, rt: Runtime, project: Project, receiver: Receiver
+        self, rt: Runtime, project: Project, receiver: Receiver, failed: int
     ) -> None:
-        """However full the lane is, and within the slots that an endpoint may have."""
+        """However often it was sent before, and within the slots that an endpoint may have."""
         await new_endpoint(rt, project, receiver.url)
+        receiver.statuses = [*[500] * failed, 204]
+        if failed:
+            message_id = await launch(rt, project)
+            await deliver_due(rt)
+            for _ in range(failed - 1):
+                await until_due(rt)
         receiver.delay = lambda _: 0.05
         await send(rt, project, count=600)
         async with looping(rt):
             await eventually(lambda: len(receiver.requests) >= 50)
             before = len(receiver.requests)
-            message_id = await launch(rt, project)
-            await eventually(lambda: public(MESSAGE, message_id) in receiver.ids)
-            passed = place(receiver, message_id) - before
+            if failed:
+                rt.clock.advance(timedelta(seconds=3))
+            else:
+                message_id = await launch(rt, project)
+            await eventually(lambda: receiver.ids.count(public(MESSAGE, message_id)) == failed + 1)
+            passed = len(receiver.requests) - before
             await eventually(lambda: len(set(receiver.ids)) == 601)
         assert passed < 200  # of 550 that waited
         assert receiver.most_busy <= rt.settings.delivery_endpoint_concurrency
+
+    async def test_it_does_not_wait_for_slots_that_slow_answers_hold(
+        self, rt: Runtime, project: Project, receiver: Receiver
+    ) -> None:
+        await new_endpoint(rt, project, receiver.url)
+        delays = iter([4.0] * FIRST_SLOTS)
+        receiver.delay = lambda _: next(delays, 0.0)
+        await send(rt, project, count=30)
+        async with looping(rt):
+            await eventually(lambda: receiver.busy == FIRST_SLOTS)
+            message_id = await launch(rt, project)
+            await eventually(lambda: public(MESSAGE, message_id) in receiver.ids)
+            assert (place(receiver, message_id), receiver.busy >= FIRST_SLOTS) == (FIRST_SLOTS, True)
