@@ -157,7 +157,11 @@ class BotLaunchData(Output):
 
 
 class BotLaunch(_Message):
-    """Start this bot, or change the one that was started with this bot's id."""
+    """Start this bot, or change the one that was started with this bot's id.
+
+    Sent 0, 2, 5, 10 and 20 s after the first attempt, then every 30 s until `expires_at`, ahead of other messages and
+    whatever the endpoint's own schedule, rate limit and order.
+    """
 
     trigger: Literal["bot.launch"]
     calendar_id: CalendarRef | None
