@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
+from functools import cache
 from time import perf_counter
 
 import aiohttp
@@ -171,7 +172,9 @@ class _TlsContext(ssl.SSLContext):
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
 
+@cache
 def tls_context() -> ssl.SSLContext:
+    """One for the process: to read the certificates takes longer than a delivery."""
     context = _TlsContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
