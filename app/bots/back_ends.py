@@ -26,7 +26,7 @@ UPDATE launchers SET is_default = false, updated_at = app_now()
 """
 _LOCK: Final = """
 SELECT id, kind, name, base_url, api_key_sealed, hand_over_seconds, is_default FROM launchers
- WHERE project_id = :project AND id = :id AND deleted_at IS NULL FOR UPDATE
+ WHERE project_id = :project AND id = :id AND deleted_at IS NULL FOR NO KEY UPDATE
 """
 _UPDATE: Final = """
 UPDATE launchers

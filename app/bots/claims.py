@@ -1,12 +1,13 @@
 """Claims: what keeps two bots from one meeting, whichever calendars it stands in.
 
 A bot of a wide rule claims its meeting's keys. A claim counts while its bot is live and its meeting is not over, and
-while a bot that its owner has ended keeps that rule from making another; any other may be taken over. Keys are locked
-before they are looked at, in one statement and in one order, so that two calendars of one meeting which are synced at
-once wait for each other, and the second sees what the first has made.
+while a bot that its owner has ended, or that has failed, keeps its rule from making another; any other may be taken
+over. Keys are locked before they are looked at, in one statement and in one order, so that two calendars of one meeting
+which are synced at once wait for each other, and the second sees what the first has made.
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
@@ -31,11 +32,11 @@ SELECT b.deduplication_key AS key, b.id FROM bots b
 _OF_BOTS: Final = "SELECT bot_id, key FROM bot_claims WHERE bot_id = ANY (CAST(:bots AS uuid[]))"
 
 _HOLDERS: Final = """
-SELECT c.key, b.id, b.is_removed, b.calendar_event_id, b.state
+SELECT c.key, b.id, b.rule_id, b.is_removed, b.state = 'failed' AS is_failed
   FROM bot_claims c JOIN bots b ON b.id = c.bot_id LEFT JOIN rules r ON r.id = b.rule_id AND r.deleted_at IS NULL
  WHERE c.project_id = :project AND c.key = ANY (CAST(:keys AS text[]))
    AND (b.state IN ('scheduled', 'launching', 'launched') AND b.ends_at > app_now()
-        OR b.is_removed AND b.rule_version = r.version)
+        OR (b.is_removed OR b.state = 'failed') AND b.rule_version = r.version)
 """
 
 _STORE: Final = """
@@ -48,6 +49,29 @@ _RELEASE: Final = """
 DELETE FROM bot_claims c USING unnest(CAST(:keys AS text[]), CAST(:bots AS uuid[])) AS n (key, bot)
  WHERE c.project_id = :project AND c.key = n.key AND c.bot_id = n.bot
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The bot that has a key."""
+
+    bot: UUID
+    rule: UUID | None = None
+    is_removed: bool = False
+    """Ended by its owner: it keeps every rule of its scope from the meeting."""
+    is_failed: bool = False
+    """It keeps its own rule from it: another one's bot may fare better."""
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether it is not there, and keeps others away all the same."""
+        return self.is_removed or self.is_failed
+
+    def lets(self, bot: UUID, rule: UUID, *, is_forced: bool) -> bool:
+        """Whether a rule's bot may have the key; `is_forced`: the event's owner wants one whatever has ended before."""
+        if self.bot == bot or (self.is_ended and is_forced):
+            return True
+        return self.is_failed and not self.is_removed and self.rule != rule
 
 
 def name(deduplication_key: str) -> str:
@@ -81,12 +105,12 @@ async def of_bots(tx: Tx, bots: Collection[UUID]) -> dict[UUID, frozenset[str]]:
     return {bot: frozenset(keys) for bot, keys in found.items()}
 
 
-async def holders(tx: Tx, *, project: UUID, keys: Collection[str]) -> dict[str, tuple[UUID, bool]]:
-    """Whose these keys are, where that counts: the bot, and whether its owner has ended it."""
+async def holders(tx: Tx, *, project: UUID, keys: Collection[str]) -> dict[str, Holder]:
+    """Whose these keys are, where that counts."""
     if not keys:
         return {}
     rows = await tx.rows(_HOLDERS, {"project": project, "keys": list(keys)})
-    return {row.key: (row.id, row.is_removed) for row in rows}
+    return {row.key: Holder(row.id, row.rule_id, row.is_removed, row.is_failed) for row in rows}
 
 
 async def store(

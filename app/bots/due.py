@@ -62,7 +62,7 @@ SELECT {COLUMNS}, b.fence, b.failure_count, b.starting_since, b.start_attempt, b
 
 _LAUNCHERS: Final = """
 SELECT id, kind, base_url, api_key_sealed, failing_code, hand_over_seconds FROM launchers
- WHERE id = ANY (CAST(:ids AS uuid[])) ORDER BY id FOR KEY SHARE
+ WHERE id = ANY (CAST(:ids AS uuid[])) ORDER BY id FOR SHARE
 """
 
 

@@ -124,7 +124,7 @@ async def carry_out(rt: Runtime, tx: Tx, ground: Ground, made: Plan, rules: Sequ
     """
     held = await resolve(tx, ground, made, rules)
     steps = {id_: step for id_, step in made.steps.items() if not made.is_vain(id_)}
-    await writing.attach(tx, {id_: event for id_, event in made.attached.items() if id_ in steps})
+    await writing.attach(tx, made.attached)
     await writing.adopt(tx, {id_: rule for id_, rule in made.adopted.items() if id_ in steps})
     await writing.write(tx, {id_: made.bots[id_] for id_ in steps}, steps)
     await writing.hold(tx, held)
@@ -136,7 +136,7 @@ async def carry_out(rt: Runtime, tx: Tx, ground: Ground, made: Plan, rules: Sequ
     }
     before |= dict.fromkeys([one.id for one in made.new])
     await records.tell_states(tx, rt.queue, before)
-    changed = len(steps) + len(made.new) + len(held)
+    changed = len(steps.keys() | made.attached.keys()) + len(made.new) + len(held)
     if changed:
         tx.after_commit(rt.queue.wake_launching)
         log.info("bots.followed", bots=len(steps), new=len(made.new), held=len(held))

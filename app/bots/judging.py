@@ -17,7 +17,11 @@ BATCH: Final = 500
 CALENDARS: Final = 50
 """Calendars whose turn comes in one step."""
 
-_WAITING: Final = "SELECT calendar_id FROM rule_evaluations GROUP BY calendar_id ORDER BY min(id) LIMIT :most"
+# One that was deleted waits to be wiped, for as long as its provider is away, and its requests with it.
+_WAITING: Final = """
+SELECT r.calendar_id FROM rule_evaluations r JOIN calendars c ON c.id = r.calendar_id AND c.deleted_at IS NULL
+ GROUP BY r.calendar_id ORDER BY min(r.id) LIMIT :most
+"""
 
 _LOCK: Final = """
 SELECT state FROM calendars WHERE id = :calendar AND deleted_at IS NULL FOR NO KEY UPDATE SKIP LOCKED

@@ -4,14 +4,15 @@ A bot by hand follows its event. A rule's bot does as well, for as long as a rul
 comes back when one does. A meeting that is under way keeps the bot that has joined it, whatever rules say since.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from app.bots.assigning import Assignment, assign, may_return
-from app.bots.rules import WIDE, Candidate, Rule
+from app.bots.rules import Candidate, Rule
 from app.bots.standing import LIVE, Meeting, Reason, State, Step, follow
 from app.bots.writing import NewBot, standing_of
 from app.db import Row
@@ -147,44 +148,55 @@ def successors(bots: Sequence[Row], candidates: Sequence[Candidate]) -> dict[UUI
     orphans = [bot for bot in bots if bot.calendar_event_id in gone and bot.state in LIVE and not bot.is_removed]
     if not fresh or not orphans:
         return {}
+    free = _Fresh(fresh)
     found: dict[UUID, Candidate] = {}
     heirs: dict[UUID, Candidate] = {}
-    used: set[UUID] = set()
-    for is_exact in (True, False):
+    for take in (free.take_exact, free.take_nearest):
         for bot in sorted(orphans, key=lambda bot: (bot.join_at, bot.id)):
             event_id = bot.calendar_event_id
             if event_id not in heirs:
-                heir = _heir(bot, (c for c in fresh if c.id not in used), is_exact=is_exact)
+                heir = take(bot)
                 if heir is None:
                     continue
                 heirs[event_id] = heir
-                used.add(heir.id)
             found[bot.id] = heirs[event_id]
     return found
 
 
-def _heir(bot: Row, fresh: Iterable[Candidate], *, is_exact: bool) -> Candidate | None:
-    near: list[tuple[timedelta, Candidate]] = []
-    for candidate in fresh:
-        meeting = candidate.meeting
-        if not isinstance(meeting, Meeting) or not _is_same_link(bot, candidate, meeting):
-            continue
-        apart = abs(meeting.join_at - bot.join_at)
-        if is_exact and not apart:
-            return candidate
-        if not is_exact and apart <= NEAR and bot.series_id and candidate.series_id:
-            near.append((apart, candidate))
-    return min(near, key=lambda one: one[0])[1] if near else None
+class _Fresh:
+    """New events that nobody goes on with yet, found by their links: a calendar may be written anew as a whole."""
 
+    def __init__(self, fresh: Sequence[Candidate]) -> None:
+        self._preferences = fresh[0].ground.preferences
+        self._exact: dict[tuple[str, datetime], list[Candidate]] = defaultdict(list)
+        self._of_series: dict[str, list[tuple[datetime, UUID, Candidate]]] = defaultdict(list)
+        self._used: set[UUID] = set()
+        for candidate in reversed(fresh):
+            if isinstance(candidate.meeting, Meeting):
+                link, start = self._link(candidate.meeting.url), candidate.meeting.join_at
+                self._exact[link, start].append(candidate)
+                if candidate.series_id:
+                    self._of_series[link].append((start, candidate.id, candidate))
+        for occurrences in self._of_series.values():
+            occurrences.sort(key=lambda one: one[:2])
 
-def _is_same_link(bot: Row, candidate: Candidate, meeting: Meeting) -> bool:
-    if bot.meeting_url == meeting.url:
-        return True
-    preferences = candidate.ground.preferences
-    key = canonical_key(bot.meeting_url, preferences, is_trusted=True)
-    return key is not None and key == canonical_key(meeting.url, preferences, is_trusted=True)
+    def take_exact(self, bot: Row) -> Candidate | None:
+        """One with the bot's link and start."""
+        found = self._exact.get((self._link(bot.meeting_url), bot.join_at))
+        return self._taken(found.pop()) if found else None
 
+    def take_nearest(self, bot: Row) -> Candidate | None:
+        """Of another series, the one that starts nearest, within a day."""
+        occurrences = self._of_series.get(self._link(bot.meeting_url), []) if bot.series_id else []
+        first = bisect_left(occurrences, bot.join_at - NEAR, key=lambda one: one[0])
+        last = bisect_right(occurrences, bot.join_at + NEAR, key=lambda one: one[0])
+        near = [one for one in occurrences[first:last] if one[1] not in self._used]
+        found = min(near, key=lambda one: abs(one[0] - bot.join_at), default=None)
+        return None if found is None else self._taken(found[2])
 
-def wide(bots: Iterable[Row]) -> list[Row]:
-    """Those that are one for their meeting."""
-    return [bot for bot in bots if bot.rule_id is not None and bot.dedup_scope in WIDE]
+    def _taken(self, candidate: Candidate) -> Candidate:
+        self._used.add(candidate.id)
+        return candidate
+
+    def _link(self, url: str) -> str:
+        return canonical_key(url, self._preferences, is_trusted=True) or url

@@ -4,12 +4,13 @@ All keys that a round will look at are locked first; what is read after that is 
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from app.bots import claims, evaluations, rulebook
-from app.bots.planning import Plan, wide
+from app.bots.claims import Holder
+from app.bots.planning import Plan
 from app.bots.rules import WIDE, Candidate, Ground, Rule, Scope, wanted
 from app.bots.standing import LIVE, Meeting, Step
 from app.bots.writing import NewBot, standing_of
@@ -48,13 +49,16 @@ async def resolve(tx: Tx, ground: Ground, made: Plan, rules: Sequence[Rule]) -> 
     await claims.lock_keys(tx, project=ground.project_id, keys=locked)
     held = await _held(tx, ground, found, rules)
     await _settle(tx, ground, found, held)
-    await _pass_on(tx, ground, found, rules)
+    await _pass_on(tx, ground, found)
     return held
 
 
 async def _sorted(tx: Tx, made: Plan) -> _Round:
     found = _Round(made, new=list(made.new))
-    of_interest = [bot for bot in wide(made.bots.values()) if bot.state in LIVE or made.is_live_after(bot)]
+    ours = [
+        bot for bot in made.bots.values() if bot.rule_id is not None and {bot.dedup_scope, _scope(made, bot)} & WIDE
+    ]
+    of_interest = [bot for bot in ours if bot.state in LIVE or made.is_live_after(bot)]
     made.claims_before = await claims.of_bots(tx, [bot.id for bot in of_interest])
     for bot in of_interest:
         if not made.is_live_after(bot):
@@ -62,7 +66,7 @@ async def _sorted(tx: Tx, made: Plan) -> _Round:
             continue
         event = made.events.get(bot.id)
         has_meeting = event is not None and isinstance(event.meeting, Meeting)
-        keys = event.keys(_scope(made, bot)) if event and has_meeting else made.claims_before[bot.id]
+        keys = _keys(event, _scope(made, bot)) if event and has_meeting else made.claims_before[bot.id]
         if bot.state not in LIVE:
             found.returning.append(bot)
         elif keys != made.claims_before[bot.id]:
@@ -80,6 +84,11 @@ async def _sorted(tx: Tx, made: Plan) -> _Round:
         if bot.deduplication_key is not None and bot.state not in LIVE and made.is_live_after(bot):
             found.names[bot.id] = bot.deduplication_key
     return found
+
+
+def _keys(event: Candidate, scope: Scope) -> frozenset[str]:
+    """A bot that is its event's alone claims nothing; one whose rule looks further than before claims the meeting."""
+    return event.keys(scope) if scope in WIDE else frozenset()
 
 
 def _scope(made: Plan, bot: Row) -> Scope:
@@ -122,46 +131,44 @@ async def _settle(tx: Tx, ground: Ground, found: _Round, held: dict[UUID, str]) 
     asked = {key for keys in found.keys.values() for key in keys}
     owners = await claims.holders(tx, project=project, keys=asked)
     named = await claims.taken(tx, project=project, keys=set(found.names.values()))
-    owned = {key: owner for key, owner in owners.items() if owner[0] not in made.bots or owner[1]}
+    owned = {key: owner for key, owner in owners.items() if owner.bot not in made.bots or owner.is_ended}
     for bot in [*(bot for bot in found.staying if bot.ends_at > bot.now), *(made.bots[id_] for id_ in held)]:
-        owned |= dict.fromkeys(made.claims_before[bot.id], (bot.id, False))
+        owned |= dict.fromkeys(made.claims_before[bot.id], Holder(bot.id))
 
-    def takes_keys(id_: UUID, event: Candidate | None) -> bool:
+    def takes_keys(id_: UUID, rule: UUID, event: Candidate | None) -> bool:
         keys, name = found.keys.get(id_, frozenset()), found.names.get(id_)
         is_forced = event is not None and event.override == "always"
-        is_free = _is_free(owned, id_, keys, is_forced=is_forced)
+        is_free = all(owned[key].lets(id_, rule, is_forced=is_forced) for key in keys if key in owned)
         if not is_free or (name is not None and named.setdefault(name, id_) != id_):
             return False
-        owned.update(dict.fromkeys(keys, (id_, False)))
-        if keys:
+        owned.update(dict.fromkeys(keys, Holder(id_)))
+        if id_ in found.keys:
             made.claims_after[id_] = keys
         return True
 
     by_name = [bot for bot in made.bots.values() if bot.id in found.names and bot.id not in found.keys]
     for bot in [*found.moving, *found.returning, *by_name]:
-        if not takes_keys(bot.id, made.events.get(bot.id)):
+        rule = made.adopted.get(bot.id)
+        if not takes_keys(bot.id, rule.id if rule else bot.rule_id, made.events.get(bot.id)):
             step = made.steps.get(bot.id)
             meeting = step.meeting if step is not None else standing_of(bot).meeting
             made.steps[bot.id] = Step("cancelled", "superseded", meeting)
-    made.new = [one for one in found.new if takes_keys(one.id, one.candidate)]
+    made.new = [one for one in found.new if takes_keys(one.id, one.rule.id, one.candidate)]
 
 
-def _is_free(owned: dict[str, tuple[UUID, bool]], bot: UUID, keys: frozenset[str], *, is_forced: bool) -> bool:
-    others = (owned[key] for key in keys if key in owned)
-    return all(owner == bot or (is_removed and is_forced) for owner, is_removed in others)
-
-
-async def _pass_on(tx: Tx, ground: Ground, found: _Round, rules: Sequence[Rule]) -> None:
-    """Have the events judged anew that may have what a bot has left behind."""
+async def _pass_on(tx: Tx, ground: Ground, found: _Round) -> None:
     made = found.made
     left: set[str] = set()
     for bot in found.moving:
         left |= made.claims_before[bot.id] - made.claims_after.get(bot.id, frozenset())
-    if not left:
-        return
+    moved = {bot.calendar_event_id for bot in found.moving} | {event.id for event in made.attached.values()}
+    await pass_on(tx, ground.project_id, left, but=moved)
+
+
+async def pass_on(tx: Tx, project_id: UUID, left: Collection[str], *, but: Collection[UUID]) -> None:
+    """Have the events judged anew that may have what a bot has left behind; but for these, which are judged already."""
     waiting: dict[UUID, list[UUID]] = defaultdict(list)
-    of_bots = {bot.calendar_event_id for bot in found.moving} | {event.id for event in made.attached.values()}
-    for event in await rulebook.sharing(tx, ground.project_id, left):
-        if event.id not in of_bots and any(event.keys(scope) & left for scope in WIDE):
+    for event in await rulebook.sharing(tx, project_id, left):
+        if event.id not in but and any(event.keys(scope) & set(left) for scope in WIDE):
             waiting[event.ground.calendar_id].append(event.id)
     await evaluations.request_events(tx, waiting)

@@ -23,16 +23,18 @@ PATIENCE_SECONDS: Final = 30.0
 """So long the sync of the other calendar is waited for; then its events are taken as they are."""
 BATCH: Final = 100
 
+# Those that there is something to do for: others may wait as long as they like, and keep none of these from its turn.
 _HELD: Final = f"""
-SELECT b.id, b.project_id, b.calendar_id, b.dedup_scope, b.calendar_event_id, b.transfer_calendar_id,
-       b.transfer_since <= app_now() - make_interval(secs => {PATIENCE_SECONDS}) AS is_overdue,
-       b.transfer_since <= app_now() - make_interval(secs => {PATIENCE_SECONDS}) OR NOT EXISTS (
-          SELECT FROM sync_state s JOIN calendars c ON c.id = s.calendar_id
-           WHERE s.calendar_id = b.transfer_calendar_id AND c.state = 'connected' AND c.deleted_at IS NULL
-             AND s.synced_seq < b.transfer_seq AND s.failure_code IS NULL AND s.not_before <= app_now()) AS is_served
-  FROM bots b
- WHERE b.transfer_since IS NOT NULL
- ORDER BY b.transfer_since, b.id LIMIT :most
+SELECT h.* FROM (
+    SELECT b.id, b.project_id, b.calendar_id, b.dedup_scope, b.calendar_event_id, b.rule_id, b.transfer_since,
+           b.transfer_calendar_id, b.transfer_seq,
+           b.transfer_since <= app_now() - make_interval(secs => {PATIENCE_SECONDS}) AS is_overdue
+      FROM bots b WHERE b.transfer_since IS NOT NULL) h
+ WHERE h.transfer_calendar_id IS NULL OR h.is_overdue OR NOT EXISTS (
+       SELECT FROM sync_state s JOIN calendars c ON c.id = s.calendar_id
+        WHERE s.calendar_id = h.transfer_calendar_id AND c.state = 'connected' AND c.deleted_at IS NULL
+          AND s.synced_seq < h.transfer_seq AND s.failure_code IS NULL AND s.not_before <= app_now())
+ ORDER BY h.transfer_since, h.id LIMIT :most
 """  # noqa: S608 - a number of ours
 
 _AWAIT: Final = """
@@ -44,7 +46,7 @@ SELECT id FROM calendars WHERE id = ANY (CAST(:ids AS uuid[])) ORDER BY id FOR N
 """
 
 _LOCK_BOT: Final = f"""
-SELECT {BOT} FROM bots b WHERE b.id = :id AND b.transfer_since IS NOT NULL FOR NO KEY UPDATE
+SELECT {BOT} FROM bots b WHERE b.id = :id AND b.transfer_since = :since FOR NO KEY UPDATE
 """  # noqa: S608 - columns of ours
 
 _RULES: Final = f"""
@@ -65,39 +67,45 @@ async def transfer_due(rt: Runtime) -> int:
         held = await tx.rows(_HELD, {"most": BATCH})
     done = 0
     for row in held:
-        if row.transfer_calendar_id is None:
-            done += await _ask(rt, row)
-        elif row.is_served:
-            done += await _settle(rt, row)
+        done += await (_ask(rt, row) if row.transfer_calendar_id is None else _settle(rt, row))
     return done
 
 
 async def _ask(rt: Runtime, row: Row) -> int:
     """Have the calendar synced whose event would take the bot; without one, the bot's time here is over."""
     async with rt.db.transaction() as tx:
-        keys = (await claims.of_bots(tx, [row.id]))[row.id]
-        found = await _targets(tx, row, keys)
-        if found:
-            calendar = found[0][0].ground.calendar_id
+        bot = await tx.row(_LOCK_BOT, {"id": row.id, "since": row.transfer_since})
+        if bot is None:
+            return 0
+        keys = (await claims.of_bots(tx, [bot.id]))[bot.id]
+        for event, _ in await _targets(tx, bot, keys):
+            calendar = event.ground.calendar_id
             asked = await request_syncs(rt, tx, [calendar], is_priority=True)
-            await tx.execute(_AWAIT, {"id": row.id, "calendar": calendar, "seq": asked[calendar]})
-            return 1
+            if calendar in asked:
+                await tx.execute(_AWAIT, {"id": bot.id, "calendar": calendar, "seq": asked[calendar]})
+                return 1
     return await _settle(rt, row)
 
 
 async def _targets(tx: Tx, bot: Row, keys: frozenset[str]) -> list[tuple[Candidate, Rule]]:
-    """The events that could take the bot, each with the rule that wants it there; the best first."""
+    """The events that could take the bot and that no other has, each with the rule that wants it there; best first."""
     scope: Scope = bot.dedup_scope
     rules = [rulebook.rule_of(row) for row in await tx.rows(_RULES, {"project": bot.project_id})]
-    found = []
+    found: list[tuple[Candidate, Rule]] = []
     for event in await rulebook.sharing(tx, bot.project_id, keys):
-        if event.id == bot.calendar_event_id or not event.keys(scope) & keys:
-            continue
-        rule = resolving.heir(event, scope, rules)
-        if rule is not None:
-            found.append((event, rule))
+        if event.id != bot.calendar_event_id and event.keys(scope) & keys:
+            rule = resolving.heir(event, scope, rules)
+            found += [] if rule is None else [(event, rule)]
+    asked = {key for event, _ in found for key in event.keys(scope)}
+    owners = await claims.holders(tx, project=bot.project_id, keys=asked)
+
+    def is_free(event: Candidate, rule: Rule) -> bool:
+        of_others = (owners[key] for key in event.keys(scope) if key in owners)
+        return all(owner.lets(bot.id, rule.id, is_forced=event.override == "always") for owner in of_others)
+
     order = {rule.id: place for place, rule in enumerate(rules)}
-    return sorted(found, key=lambda one: (order[one[1].id], one[0].event.start_time, one[0].id))
+    free = [(event, rule) for event, rule in found if is_free(event, rule)]
+    return sorted(free, key=lambda one: (order[one[1].id], one[0].event.start_time, one[0].id))
 
 
 async def _settle(rt: Runtime, row: Row) -> int:
@@ -107,7 +115,7 @@ async def _settle(rt: Runtime, row: Row) -> int:
         known = await _targets(tx, row, keys)
         calendars = {event.ground.calendar_id for event, _ in known}
         await tx.rows(_LOCK_CALENDARS, {"ids": sorted(calendars | ({row.calendar_id} - {None}))})
-        bot = await tx.row(_LOCK_BOT, {"id": row.id})
+        bot = await tx.row(_LOCK_BOT, {"id": row.id, "since": row.transfer_since})
         if bot is None or bot.calendar_id != row.calendar_id or bot.state not in LIVE:
             if bot is not None and bot.state not in LIVE:
                 await tx.execute(_END, {"id": row.id})
@@ -117,27 +125,22 @@ async def _settle(rt: Runtime, row: Row) -> int:
         later = False
         for event, rule in await _targets(tx, bot, keys):
             calendar = event.ground.calendar_id
-            if calendar not in calendars or not (row.is_overdue or calendar == row.transfer_calendar_id):
-                later = True
-            elif await _move(rt, tx, bot, event, rule, keys):
+            if calendar in calendars and (row.is_overdue or calendar == row.transfer_calendar_id):
+                await _move(rt, tx, bot, event, rule, keys)
                 return 1
-        if later and not row.is_overdue:
-            await tx.execute(_AWAIT, {"id": row.id, "calendar": None, "seq": None})
-        else:
+            later = True
+        if not later:
             await _end(rt, tx, bot)
+        elif not row.is_overdue:  # else its turn comes at once: its calendar has to be locked in order
+            await tx.execute(_AWAIT, {"id": row.id, "calendar": None, "seq": None})
     return 1
 
 
-async def _move(rt: Runtime, tx: Tx, bot: Row, event: Candidate, rule: Rule, before: frozenset[str]) -> bool:
-    """Make it the event's bot; False where another bot has that meeting by now."""
+async def _move(rt: Runtime, tx: Tx, bot: Row, event: Candidate, rule: Rule, before: frozenset[str]) -> None:
+    """Make it the event's bot. What it has claimed until now and claims no more, another event may have."""
     meeting, keys = event.meeting, event.keys(rule.scope)
     if not isinstance(meeting, Meeting):
-        return False
-    owners = await claims.holders(tx, project=bot.project_id, keys=keys)
-    if any(
-        owner != bot.id and not (is_removed and event.override == "always") for owner, is_removed in owners.values()
-    ):
-        return False
+        return
     is_adopted = not bot.is_by_hand and bot.rule_id != rule.id
     is_elsewhere = bot.is_at_back_end and bot.launcher_id != rule.launcher_id
     await writing.attach(tx, {bot.id: event})
@@ -148,8 +151,8 @@ async def _move(rt: Runtime, tx: Tx, bot: Row, event: Candidate, rule: Rule, bef
     await claims.store(tx, project=bot.project_id, before={bot.id: before}, after={bot.id: keys})
     await records.note(tx, [(bot.id, "transferred", f"to {public(EVENT, event.id)}: {bot.transfer_reason}")])
     tx.after_commit(rt.queue.wake_launching)
+    await resolving.pass_on(tx, bot.project_id, before - keys, but={event.id})
     log.info("bots.transferred", bot=str(bot.id), calendar=str(event.ground.calendar_id))
-    return True
 
 
 async def _end(rt: Runtime, tx: Tx, bot: Row) -> None:

@@ -76,7 +76,10 @@ UPDATE bots b
 """
 
 _ATTACH: Final = """
-UPDATE bots b SET calendar_event_id = n.event, calendar_id = n.calendar, series_id = n.series
+UPDATE bots b
+   SET calendar_event_id = n.event, calendar_id = n.calendar, series_id = n.series, updated_at = app_now(),
+       checked_at = CASE WHEN b.calendar_id = n.calendar THEN b.checked_at END,
+       checked_seq = CASE WHEN b.calendar_id = n.calendar THEN b.checked_seq END
   FROM unnest(CAST(:ids AS uuid[]), CAST(:events AS uuid[]), CAST(:calendars AS uuid[]), CAST(:series AS text[]))
        AS n (id, event, calendar, series)
  WHERE b.id = n.id
@@ -145,7 +148,7 @@ def _minute(at: datetime) -> str:
 
 
 async def attach(tx: Tx, moved: Mapping[UUID, Candidate]) -> None:
-    """Make these bots those of other events; the rest of it is for `write`."""
+    """Make these bots those of other events; the rest is for `write`. A look at another calendar counts no more."""
     if not moved:
         return
     events = list(moved.values())
