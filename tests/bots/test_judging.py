@@ -1,0 +1,185 @@
+"""Rules that change are applied to all events ahead, whatever comes in between, and at a cost that does not grow."""
+
+import asyncio
+from contextvars import Context
+from datetime import UTC, datetime, timedelta
+from time import perf_counter
+from types import SimpleNamespace
+from typing import Any, cast
+
+from app.bots import evaluations, planning
+from app.bots.judging import BATCH, CALENDARS, judge_due
+from app.bots.rules import Candidate, Ground
+from app.bots.standing import Event as Standing
+from app.db import Row
+from app.ids import new_id
+from app.meetings import Preferences
+from sandbox.model import Conference
+from tests.bots.meetings import change_rule
+from tests.bots.stage import MEET, OTHER, Bots, Json
+from tests.harness import Actor, Connected
+from tests.integration.delivering import rows
+from tests.integration.test_races import until_it_waits
+from workers.jobs import run_sync
+
+_COUNT = "SELECT bot_name, count(*) AS n FROM bots WHERE state = 'scheduled' GROUP BY 1 ORDER BY 1"
+
+
+async def many(actor: Actor, count: int) -> Connected:
+    """A calendar with so many meetings."""
+    calendar = await actor.connect()
+    link = Conference("meet", MEET)
+    for number in range(count):
+        actor.add_event(calendar, hours=2 + number / 10, conference=link)
+    await actor.quiesce()
+    return calendar
+
+
+async def counted(actor: Actor) -> dict[str, int]:
+    """How many live bots there are of each name."""
+    return {row["bot_name"]: row["n"] for row in await rows(actor.rt, _COUNT)}
+
+
+async def test_a_walk_is_resumed_and_a_change_during_it_is_applied_to_all(actor: Actor, bots: Bots) -> None:
+    """Batch by batch; a worker that dies leaves the rest, and a rule that changes meanwhile is applied anew."""
+    count = BATCH + 120
+    calendar = await many(actor, count)
+    rule = await bots.rule()
+    assert await judge_due(actor.rt) == BATCH
+    assert await counted(actor) == {"Notes": BATCH}
+    await change_rule(actor, rule, "bot_name = 'Scribe'")
+    async with actor.rt.db.transaction() as tx:  # the second batch comes to a bot that somebody holds, and dies there
+        held = "SELECT id FROM bots ORDER BY id FOR NO KEY UPDATE"
+        await tx.rows(held)
+        await judge_due_until_it_waits(actor, tx)
+    while await judge_due(actor.rt):
+        pass
+    assert await counted(actor) == {"Scribe": count}
+    assert await rows(actor.rt, "SELECT id FROM rule_evaluations") == []
+    shown = await rows(actor.rt, "SELECT count(DISTINCT calendar_event_id) AS n FROM bots")
+    assert shown == [{"n": count}]
+    assert calendar.id
+
+
+async def judge_due_until_it_waits(actor: Actor, tx: Any) -> None:
+    """Steps of judging until one waits for a lock; that one is broken off."""
+    running = asyncio.create_task(_judge_all(actor), context=Context())
+    await until_it_waits(tx)
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def _judge_all(actor: Actor) -> None:
+    while await judge_due(actor.rt):
+        pass
+
+
+async def test_a_calendar_that_is_held_or_gone_keeps_no_other_from_its_turn(actor: Actor, bots: Bots) -> None:
+    """Deleted ones wait to be wiped, with their requests, for as long as their provider is away."""
+    await bots.rule()
+    calendar = await actor.connected()
+    bots.meeting(calendar)
+    copies = (
+        "INSERT INTO calendars SELECT (jsonb_populate_record(c, jsonb_build_object('id', gen_random_uuid(),"
+        " 'deleted_at', app_now(), 'wipe_not_before', 'infinity'))).*"
+        " FROM calendars c, generate_series(1, :count) RETURNING id"
+    )
+    async with actor.rt.db.transaction() as tx:
+        gone = [row.id for row in await tx.rows(copies, {"count": CALENDARS + 5})]
+        await evaluations.request(tx, gone)
+    await actor.quiesce()
+    await bots.rule(dedup_scope="event", name="Second")
+    async with actor.rt.db.transaction() as tx:
+        await tx.row("SELECT id FROM calendars WHERE id = :c FOR NO KEY UPDATE", {"c": calendar.key})
+        running = asyncio.create_task(judge_due(actor.rt), context=Context())
+        assert await running == 0  # it does not wait, and does not forget
+    assert await judge_due(actor.rt) > 0
+    assert await counted(actor) == {"Notes": 2}
+
+
+async def test_a_disconnected_calendar_is_judged_when_it_works_again(actor: Actor, bots: Bots) -> None:
+    rule = await bots.rule()
+    calendar = await actor.connected()
+    event = bots.meeting(calendar)
+    await actor.quiesce()
+    actor.sandbox.world.revoke(calendar.account)
+    await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
+    await actor.quiesce()
+    assert await counted(actor) == {}
+    await change_rule(actor, rule, "bot_name = 'Scribe'")
+    await bots.rule(dedup_scope="event", name="Second")
+    await actor.quiesce()
+    token = actor.sandbox.world.issue_refresh_token(calendar.account)
+    await actor.call("PATCH", f"/calendars/{calendar.id}", json={"refresh_token": token})
+    await actor.quiesce()
+    assert await counted(actor) == {"Notes": 1, "Scribe": 1}
+    assert event.id
+
+
+# --- what it costs ---
+
+
+async def _round(actor: Actor, bots: Bots, *, events: int, rules: int) -> list[str]:
+    """The statements of a round in which every meeting of a calendar moves and has another link."""
+    for number in range(rules):
+        await bots.rule(priority=number, match={"title_contains": [f"x{number}"] if number else ["Planning"]})
+    account = actor.new_account()
+    calendar = await actor.connect(account)
+    link = Conference("meet", MEET)
+    made = [actor.add_event(calendar, hours=2 + number / 10, conference=link) for number in range(events)]
+    await actor.quiesce()
+    by, other = timedelta(minutes=7), Conference("zoom", OTHER)
+    for event in made:
+        times: dict[str, Any] = {"start": event.start + by, "end": event.end + by}
+        actor.sandbox.world.update_event(calendar.remote_id, event.id, conference=other, **times)
+    await actor.sandbox.push.idle()
+    await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
+    statements: list[str] = []
+    with actor.rt.db.watched(statements.append):
+        assert await run_sync(actor.rt, calendar.key) == "synced"
+    return statements
+
+
+def _of_bots(statements: list[str]) -> list[str]:
+    names = ("bot", "rules", "rule_evaluations", "pg_advisory", "k.lock")
+    return [" ".join(one.split())[:60] for one in statements if any(name in one for name in names)]
+
+
+async def test_a_round_of_many_events_and_rules_costs_what_one_of_few_costs(actor: Actor, bots: Bots) -> None:
+    few = _of_bots(await _round(actor, bots, events=4, rules=2))
+    many_ = _of_bots(await _round(actor, bots, events=400, rules=12))
+    assert many_ == few
+    assert len(few) <= 16
+    assert await rows(actor.rt, "SELECT count(*) AS n FROM bots WHERE state = 'scheduled'") == [{"n": 404}]
+
+
+async def test_a_project_without_rules_and_bots_asks_for_them_and_no_more(actor: Actor, bots: Bots) -> None:
+    assert len(_of_bots(await _round(actor, bots, events=4, rules=0))) <= 2
+
+
+def _rewritten(count: int) -> tuple[list[Row], list[Candidate]]:
+    """A calendar whose every meeting, each with a bot, was deleted and is there anew, a minute later."""
+    ground = Ground(new_id(), new_id(), None, {}, frozenset(), Preferences())
+    found: list[Row] = []
+    candidates: list[Candidate] = []
+    for number in range(count):
+        start = datetime(2030, 1, 1, tzinfo=UTC) + timedelta(minutes=5 * number)
+        url, old = f"https://meet.example.com/room{number % 7}", new_id()
+        for id_, at, is_deleted in ((old, start, True), (new_id(), start + timedelta(minutes=1), False)):
+            kind = Standing(is_deleted, None, "confirmed", url, None, at, at + timedelta(hours=1))
+            candidates.append(Candidate(id_, ground, kind, "s", None, None, not is_deleted, "{}"))
+        bot: Json = {"id": new_id(), "calendar_event_id": old, "state": "scheduled", "is_removed": False}
+        bot |= {"join_at": start, "meeting_url": url, "series_id": "r"}
+        found.append(cast(Row, SimpleNamespace(**bot)))
+    return found, candidates
+
+
+def test_successors_cost_no_more_than_there_are_events() -> None:
+    def seconds(count: int) -> float:
+        held, candidates = _rewritten(count)
+        began = perf_counter()
+        assert len(planning.successors(held, candidates)) == count
+        return perf_counter() - began
+
+    seconds(50)
+    assert seconds(2_000) < 25 * min(seconds(200) for _ in range(3))
