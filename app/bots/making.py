@@ -11,10 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-import orjson
-
-from app.bots import claims, records
-from app.bots.launchers import problems_of
+from app.bots import claims, fitting, records
 from app.bots.standing import LIVE, OWN_MEETING, Event, Meeting
 from app.bots.writing import WEBHOOK_HAND_OVER
 from app.db import Row, Tx
@@ -33,12 +30,6 @@ _EVENT: Final = """
 SELECT e.is_deleted, e.deletion_kind, e.status, e.meeting_url, e.meeting_platform, e.start_time, e.end_time,
        e.series_id, app_now() AS now
   FROM calendar_events e WHERE e.id = :id
-"""
-_HOLD_LAUNCHERS: Final = "SELECT id FROM projects WHERE id = :project FOR SHARE"
-_LAUNCHER: Final = """
-SELECT l.id, l.kind, l.hand_over_seconds FROM launchers l
- WHERE l.project_id = :project AND l.deleted_at IS NULL
-   AND CASE WHEN CAST(:id AS uuid) IS NULL THEN l.is_default ELSE l.id = :id END
 """
 _INSERT: Final = """
 INSERT INTO bots (id, project_id, state, bot_name, meeting_url, meeting_platform, join_at, ends_at, calendar_id,
@@ -114,14 +105,14 @@ async def make(rt: Runtime, tx: Tx, *, project_id: UUID, new: NewBot) -> UUID:
     Invalid where it makes no sense (with the reason as code), Conflict where its deduplication key is taken.
     """
     calendar_id, series_id = None, None
-    await tx.scalar(_HOLD_LAUNCHERS, {"project": project_id})  # else one could be deleted between look and use
+    await fitting.hold_launchers(tx, project_id)
     if new.event_id is not None:
         calendar_id, row = await _event(tx, project_id, new.event_id)
         meeting, series_id = _meeting(row), row.series_id
     else:
         meeting = _own_meeting(rt, new.meeting_url or "", new.meeting_platform, new.join_at)
-    launcher = await _launcher(tx, project_id, new.launcher_id)
-    _check_config(new.config, launcher)
+    launcher = await fitting.launcher(tx, project_id, new.launcher_id)
+    fitting.check_config(new.config, launcher)
     bot_id = new_id()
     if new.deduplication_key is not None:
         await claims.lock_keys(tx, project=project_id, keys=[claims.name(new.deduplication_key)])
@@ -140,7 +131,7 @@ async def make(rt: Runtime, tx: Tx, *, project_id: UUID, new: NewBot) -> UUID:
             "launcher": new.launcher_id,
             "key": new.deduplication_key,
             "metadata": new.metadata,
-            "config": _text(new.config),
+            "config": fitting.config_text(new.config),
             "series": series_id,
             "hand_over": _hand_over(launcher),
         },
@@ -203,25 +194,8 @@ def _own_meeting(rt: Runtime, url: str, platform: str | None, join_at: datetime 
     return Meeting(url, platform, join_at, join_at + OWN_MEETING)
 
 
-async def _launcher(tx: Tx, project_id: UUID, launcher_id: UUID | None) -> Row | None:
-    row = await tx.row(_LAUNCHER, {"project": project_id, "id": launcher_id})
-    if row is None and launcher_id is not None:
-        raise _invalid("/launcher_id", "not_found", "there is no such launcher")
-    return row
-
-
 def _hand_over(launcher: Row | None) -> float:
     return float(launcher.hand_over_seconds if launcher else WEBHOOK_HAND_OVER)
-
-
-def _check_config(config: Mapping[str, Any] | None, launcher: Row | None) -> None:
-    problems = problems_of(config, launcher.kind if launcher else "webhook") if config is not None else []
-    if problems:
-        raise Invalid("config: this back end cannot carry it out", errors=tuple(problems))
-
-
-def _text(config: Mapping[str, Any] | None) -> str | None:
-    return None if config is None else orjson.dumps(config).decode()
 
 
 def _invalid(pointer: str, code: str, message: str) -> Invalid:
@@ -267,7 +241,7 @@ async def change(rt: Runtime, tx: Tx, *, project_id: UUID, bot_id: UUID, patch: 
         raise Invalid("link and time of a bot on an event come from the event", errors=errors)
     if not patch.given:
         return
-    launcher = await _launcher(tx, project_id, row.launcher_id)
+    launcher = await fitting.launcher(tx, project_id, row.launcher_id)
     params: dict[str, Any] = {"id": bot_id, "hand_over": _hand_over(launcher)}
     sets: list[str] = []
     if "bot_name" in patch.given:
@@ -277,9 +251,9 @@ async def change(rt: Runtime, tx: Tx, *, project_id: UUID, bot_id: UUID, patch: 
         sets.append("metadata = CAST(:metadata AS jsonb)")
         params["metadata"] = patch.metadata
     if "config" in patch.given:
-        _check_config(patch.config, launcher)
+        fitting.check_config(patch.config, launcher)
         sets.append("config = CAST(:config AS jsonb)")
-        params["config"] = _text(patch.config)
+        params["config"] = fitting.config_text(patch.config)
     join_at = "b.join_at"
     if patch.given & {"meeting_url", "join_at"}:
         url = patch.meeting_url or row.meeting_url

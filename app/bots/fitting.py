@@ -1,0 +1,47 @@
+"""Which launcher a bot is to have, and whether its back end can carry out the config: asked before either is stored."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+
+from app.bots.launchers import Kind, problems_of
+from app.db import ReadTx, Row, Tx
+from app.errors import FieldProblem, Invalid
+
+_HOLD: Final = "SELECT id FROM projects WHERE id = :project FOR SHARE"
+_LAUNCHER: Final = """
+SELECT l.id, l.kind, l.hand_over_seconds FROM launchers l
+ WHERE l.project_id = :project AND l.deleted_at IS NULL
+   AND CASE WHEN CAST(:id AS uuid) IS NULL THEN l.is_default ELSE l.id = :id END
+"""
+
+
+async def hold_launchers(tx: Tx, project_id: UUID) -> None:
+    """Nobody changes the project's launchers until this transaction ends: one could go between look and use."""
+    await tx.scalar(_HOLD, {"project": project_id})
+
+
+async def launcher(
+    tx: ReadTx, project_id: UUID, launcher_id: UUID | None, *, pointer: str = "/launcher_id"
+) -> Row | None:
+    """This launcher, or the project's default one; None: by message. Invalid where there is none of this id."""
+    row = await tx.row(_LAUNCHER, {"project": project_id, "id": launcher_id})
+    if row is None and launcher_id is not None:
+        problem = FieldProblem(pointer, "not_found", "there is no such launcher")
+        raise Invalid(f"{pointer}: {problem.message}", errors=(problem,))
+    return row
+
+
+def check_config(config: Mapping[str, Any] | None, launcher: Row | None, *, pointer: str = "/config") -> None:
+    """Invalid where the launcher's back end cannot carry a config out."""
+    kind: Kind = launcher.kind if launcher else "webhook"
+    problems = problems_of(config, kind, pointer=pointer) if config is not None else []
+    if problems:
+        raise Invalid(f"{pointer[1:]}: this back end cannot carry it out", errors=tuple(problems))
+
+
+def config_text(config: Mapping[str, Any] | None) -> str | None:
+    """A config as it is stored."""
+    return None if config is None else orjson.dumps(config).decode()
