@@ -44,7 +44,7 @@ def assign(wanted: Sequence[Rule], bots: Sequence[Row], *, is_forced: bool) -> A
         if bot is not None:
             left.remove(bot)
             result.served.append((bot, _adoption(bot, rule)))
-        elif is_forced or not any(_blocks(each, rule) for each in left):
+        elif is_forced or not any(blocks(each, rule) for each in left):
             result.new.append(rule)
     result.unwanted = [bot for bot in left if bot.state in LIVE and not bot.is_by_hand]
     return result
@@ -75,6 +75,7 @@ def may_return(bot: Row) -> bool:
     return bool(bot.state == "missed" or (bot.state == "cancelled" and bot.state_reason in RESTORABLE | BY_RULES))
 
 
-def _blocks(bot: Row, rule: Rule) -> bool:
+def blocks(bot: Row, rule: Rule) -> bool:
+    """Whether a bot keeps the rule that made it from making another."""
     is_ended = bot.is_removed or bot.state == "failed"
     return bool(is_ended and bot.rule_id == rule.id and bot.rule_version == rule.version)

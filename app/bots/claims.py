@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from app.db import Tx
+from app.db import ReadTx, Tx
 
 LOCKS: Final = 256
 """Locks that all keys of a project share: a round with thousands of meetings must not fill the server's table."""
@@ -89,7 +89,7 @@ async def lock_keys(tx: Tx, *, project: UUID, keys: Iterable[str]) -> None:
         await tx.rows(_LOCK, {"project": project, "keys": wanted})
 
 
-async def taken(tx: Tx, *, project: UUID, keys: Collection[str]) -> dict[str, UUID]:
+async def taken(tx: ReadTx, *, project: UUID, keys: Collection[str]) -> dict[str, UUID]:
     """Which of these deduplication keys live bots have."""
     if not keys:
         return {}

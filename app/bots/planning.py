@@ -112,10 +112,11 @@ def _assigned(made: Plan, candidate: Candidate, meeting: Meeting, found: Assignm
         else:
             _take(made, bot, _follow(bot, meeting))
     for id_, rule in zip(new_ids(len(found.new)), found.new, strict=True):
-        made.new.append(NewBot(id_, rule, candidate, meeting, _own_key(rule, candidate)))
+        made.new.append(NewBot(id_, rule, candidate, meeting, own_key(rule, candidate)))
 
 
-def _own_key(rule: Rule, candidate: Candidate) -> str | None:
+def own_key(rule: Rule, candidate: Candidate) -> str | None:
+    """The deduplication key of a bot that a series' rule makes."""
     if rule.deduplication_key is None:
         return None
     return f"{rule.deduplication_key}:{candidate.content.get('original_start_time') or ''}"

@@ -1,10 +1,11 @@
 """Where a plan meets the bots of other calendars: one for each real meeting, and none lost on the way.
 
-All keys that a round will look at are locked first; what is read after that is what every other round has left.
+All keys that a round will look at are locked first; what is read after that is what every other round has left. What
+follows from it is decided without reading more, so that a trial of rules (`trial`) decides the same.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from app.db import Row, Tx
 
 
 @dataclass(slots=True)
-class _Round:
+class Round:
     """What of a plan other bots have a say in."""
 
     made: Plan
@@ -33,40 +34,72 @@ class _Round:
     names: dict[UUID, str] = field(default_factory=dict)
     """The deduplication keys of those that are new, or come back."""
 
+    @property
+    def asked(self) -> set[str]:
+        """Every key that a bot asks for."""
+        return {key for keys in self.keys.values() for key in keys}
+
+    @property
+    def let_go(self) -> set[str]:
+        """The keys of those that go."""
+        return {key for bot in self.leaving for key in self.made.claims_before[bot.id]}
+
+    @property
+    def left_behind(self) -> set[str]:
+        """The keys of those that have moved on to others."""
+        before, after = self.made.claims_before, self.made.claims_after
+        return {key for bot in self.moving for key in before[bot.id] - after.get(bot.id, frozenset())}
+
+    @property
+    def moved(self) -> set[UUID]:
+        """The events of those that have moved on, which are judged already."""
+        return {bot.calendar_event_id for bot in self.moving} | {event.id for event in self.made.attached.values()}
+
 
 async def resolve(tx: Tx, ground: Ground, made: Plan, rules: Sequence[Rule]) -> dict[UUID, str]:
     """Take from a plan what another bot's claims forbid; the bots to be held for a transfer, with the reason.
 
     A bot that another event could take does not go: it is held until it is known what that event is now.
     """
-    found = await _sorted(tx, made)
-    before = made.claims_before
-    locked = {key for keys in found.keys.values() for key in keys}
-    locked |= {key for bot in (*found.moving, *found.leaving) for key in before[bot.id]}
+    project = ground.project_id
+    made.claims_before = await claims.of_bots(tx, of_interest(made))
+    found = sort(made)
+    locked = found.asked | found.let_go | {key for bot in found.moving for key in made.claims_before[bot.id]}
     locked |= {claims.name(name) for name in found.names.values()}
     if not locked:
         return {}
-    await claims.lock_keys(tx, project=ground.project_id, keys=locked)
-    held = await _held(tx, ground, found, rules)
-    await _settle(tx, ground, found, held)
-    await _pass_on(tx, ground, found)
+    await claims.lock_keys(tx, project=project, keys=locked)
+    held = hold(found, await rulebook.sharing(tx, project, found.let_go), rules)
+    owners = await claims.holders(tx, project=project, keys=found.asked)
+    named = await claims.taken(tx, project=project, keys=set(found.names.values()))
+    share_out(found, held, owners, named)
+    await pass_on(tx, project, found.left_behind, but=found.moved)
     return held
 
 
-async def _sorted(tx: Tx, made: Plan) -> _Round:
-    found = _Round(made, new=list(made.new))
+async def pass_on(tx: Tx, project_id: UUID, left: Collection[str], *, but: Collection[UUID]) -> None:
+    """Have the events judged anew that may have what a bot has left behind; but for these, which are judged already."""
+    if left:
+        others = await rulebook.sharing(tx, project_id, left)
+        await evaluations.request_events(tx, waiting(others, left, but=but))
+
+
+def of_interest(made: Plan) -> list[UUID]:
+    """The bots whose claims have to be known: they are one for their meeting, or are to be."""
     ours = [
-        bot for bot in made.bots.values() if bot.rule_id is not None and {bot.dedup_scope, _scope(made, bot)} & WIDE
+        bot for bot in made.bots.values() if bot.rule_id is not None and (bot.state in LIVE or made.is_live_after(bot))
     ]
-    of_interest = [bot for bot in ours if bot.state in LIVE or made.is_live_after(bot)]
-    made.claims_before = await claims.of_bots(tx, [bot.id for bot in of_interest])
-    for bot in of_interest:
+    return [bot.id for bot in ours if bot.dedup_scope in WIDE or _scope(made, bot) in WIDE]
+
+
+def sort(made: Plan) -> Round:
+    """What a plan means for claims; it knows those that its bots have."""
+    found = Round(made, new=list(made.new))
+    for bot in (made.bots[id_] for id_ in of_interest(made)):
         if not made.is_live_after(bot):
             found.leaving.append(bot)
             continue
-        event = made.events.get(bot.id)
-        has_meeting = event is not None and isinstance(event.meeting, Meeting)
-        keys = _keys(event, _scope(made, bot)) if event and has_meeting else made.claims_before[bot.id]
+        keys = _keys(made, bot)
         if bot.state not in LIVE:
             found.returning.append(bot)
         elif keys != made.claims_before[bot.id]:
@@ -86,8 +119,11 @@ async def _sorted(tx: Tx, made: Plan) -> _Round:
     return found
 
 
-def _keys(event: Candidate, scope: Scope) -> frozenset[str]:
+def _keys(made: Plan, bot: Row) -> frozenset[str]:
     """A bot that is its event's alone claims nothing; one whose rule looks further than before claims the meeting."""
+    event, scope = made.events.get(bot.id), _scope(made, bot)
+    if event is None or not isinstance(event.meeting, Meeting):
+        return made.claims_before[bot.id]
     return event.keys(scope) if scope in WIDE else frozenset()
 
 
@@ -97,26 +133,52 @@ def _scope(made: Plan, bot: Row) -> Scope:
     return scope
 
 
-async def _held(tx: Tx, ground: Ground, found: _Round, rules: Sequence[Rule]) -> dict[UUID, str]:
-    """Of the bots that would go, those that another event wants."""
+def hold(found: Round, others: Iterable[Candidate], rules: Sequence[Rule]) -> dict[UUID, str]:
+    """Of the bots that would go, those that another event wants: they stay, by the reason that they would have gone by.
+
+    `others`: the events that may have their keys.
+    """
     made = found.made
-    keys = {key for bot in found.leaving for key in made.claims_before[bot.id]}
-    others = await rulebook.sharing(tx, ground.project_id, keys)
+    by_key = _by_key(others) if found.leaving else {}
     held: dict[UUID, str] = {}
     for bot in found.leaving:
-        if any(takes(other, bot, made.claims_before[bot.id], rules) for other in others):
+        keys = made.claims_before[bot.id]
+        near = {other.id: other for key in keys for other in by_key.get(key, ())}
+        if takers(bot, keys, near.values(), rules):
             step = made.steps.pop(bot.id)
             made.attached.pop(bot.id, None)
             held[bot.id] = step.reason or ""
     return held
 
 
-def takes(other: Candidate, bot: Row, keys: frozenset[str], rules: Sequence[Rule]) -> bool:
-    """Whether another event is the same meeting, and a rule wants this bot there."""
+def _by_key(events: Iterable[Candidate]) -> dict[str, list[Candidate]]:
+    """Compared one by one, the bots of a calendar with all events at their times would take minutes."""
+    found: dict[str, list[Candidate]] = defaultdict(list)
+    for event in events:
+        for key in {key for scope in WIDE for key in event.keys(scope)}:
+            found[key].append(event)
+    return found
+
+
+def takers(
+    bot: Row, keys: frozenset[str], others: Iterable[Candidate], rules: Sequence[Rule]
+) -> list[tuple[Candidate, Rule]]:
+    """Other events of a bot's meeting, each with the rule that wants the bot there; the best first."""
     scope: Scope = bot.dedup_scope
-    if other.id == bot.calendar_event_id or not other.keys(scope) & keys:
-        return False
-    return heir(other, scope, rules) is not None
+    found = []
+    for event in others:
+        if event.id != bot.calendar_event_id and event.keys(scope) & keys:
+            rule = heir(event, scope, rules)
+            if rule is not None:
+                found.append((event, rule))
+    order = {rule.id: place for place, rule in enumerate(rules)}
+    return sorted(found, key=lambda one: (order[one[1].id], one[0].event.start_time, one[0].id))
+
+
+def is_free(bot: Row, event: Candidate, rule: Rule, owners: Mapping[str, Holder]) -> bool:
+    """Whether a bot may have an event's keys, by those who have them now."""
+    of_others = (owners[key] for key in event.keys(rule.scope) if key in owners)
+    return all(owner.lets(bot.id, rule.id, is_forced=event.override == "always") for owner in of_others)
 
 
 def heir(event: Candidate, scope: Scope, rules: Sequence[Rule]) -> Rule | None:
@@ -125,12 +187,12 @@ def heir(event: Candidate, scope: Scope, rules: Sequence[Rule]) -> Rule | None:
     return next((rule for rule in wanted(common, event) if rule.scope == scope), None)
 
 
-async def _settle(tx: Tx, ground: Ground, found: _Round, held: dict[UUID, str]) -> None:
-    """Share the keys out: to those that are live, then to those that come back, then to new ones in their order."""
-    made, project = found.made, ground.project_id
-    asked = {key for keys in found.keys.values() for key in keys}
-    owners = await claims.holders(tx, project=project, keys=asked)
-    named = await claims.taken(tx, project=project, keys=set(found.names.values()))
+def share_out(found: Round, held: Iterable[UUID], owners: Mapping[str, Holder], named: dict[str, UUID]) -> None:
+    """Share the keys out: to those that are live, then to those that come back, then to new ones in their order.
+
+    `owners`, `named`: whose keys and deduplication keys count now, as `claims.holders` and `claims.taken` tell.
+    """
+    made = found.made
     owned = {key: owner for key, owner in owners.items() if owner.bot not in made.bots or owner.is_ended}
     for bot in [*(bot for bot in found.staying if bot.ends_at > bot.now), *(made.bots[id_] for id_ in held)]:
         owned |= dict.fromkeys(made.claims_before[bot.id], Holder(bot.id))
@@ -156,19 +218,10 @@ async def _settle(tx: Tx, ground: Ground, found: _Round, held: dict[UUID, str]) 
     made.new = [one for one in found.new if takes_keys(one.id, one.rule.id, one.candidate)]
 
 
-async def _pass_on(tx: Tx, ground: Ground, found: _Round) -> None:
-    made = found.made
-    left: set[str] = set()
-    for bot in found.moving:
-        left |= made.claims_before[bot.id] - made.claims_after.get(bot.id, frozenset())
-    moved = {bot.calendar_event_id for bot in found.moving} | {event.id for event in made.attached.values()}
-    await pass_on(tx, ground.project_id, left, but=moved)
-
-
-async def pass_on(tx: Tx, project_id: UUID, left: Collection[str], *, but: Collection[UUID]) -> None:
-    """Have the events judged anew that may have what a bot has left behind; but for these, which are judged already."""
-    waiting: dict[UUID, list[UUID]] = defaultdict(list)
-    for event in await rulebook.sharing(tx, project_id, left):
+def waiting(others: Iterable[Candidate], left: Collection[str], *, but: Collection[UUID]) -> dict[UUID, list[UUID]]:
+    """Of these events, by their calendars, those that may have a key that was left; but for some."""
+    found: dict[UUID, list[UUID]] = defaultdict(list)
+    for event in others:
         if event.id not in but and any(event.keys(scope) & set(left) for scope in WIDE):
-            waiting[event.ground.calendar_id].append(event.id)
-    await evaluations.request_events(tx, waiting)
+            found[event.ground.calendar_id].append(event.id)
+    return found

@@ -21,6 +21,7 @@ from app.meetings import Preferences, canonical_key
 
 Scope = Literal["event", "meeting", "organization"]
 Override = Literal["always", "never"]
+Name = tuple[Literal["uid", "link"], str, str]
 
 WIDE: Final[frozenset[Scope]] = frozenset({"meeting", "organization"})
 """One bot for each real meeting, whichever calendars it stands in."""
@@ -109,15 +110,16 @@ class Candidate:
 
     def keys(self, scope: Scope) -> frozenset[str]:
         """What makes it the same meeting as another event: by its iCalendar uid, and by its link and start."""
+        realm = self._realm(scope)
+        return frozenset(Key(realm, kind, name, at).text for kind, name, at in self.names)
+
+    @cached_property
+    def names(self) -> frozenset[Name]:
+        """The same as `keys`, whatever the scope."""
         if not isinstance(self.meeting, Meeting):
             return frozenset()
-        ground, url = self.ground, self.meeting.url
-        link = canonical_key(url, ground.preferences, is_trusted=True) or url
-        found = {Key(self._realm(scope), "link", link, _stamp(self.meeting.join_at))}
-        if self.ical_uid is not None:
-            original = self.content.get("original_start_time") or ""
-            found.add(Key(self._realm(scope), "uid", self.ical_uid, original))
-        return frozenset(key.text for key in found)
+        original = self.content.get("original_start_time")
+        return names_of(self.meeting.url, self.meeting.join_at, self.ical_uid, original, self.ground.preferences)
 
     def _realm(self, scope: Scope) -> str:
         if scope != "organization":
@@ -152,6 +154,17 @@ class Key:
         realm, kind, rest = text.split("|", 2)
         name, _, at = rest.rpartition("|")
         return cls(realm, "uid" if kind == "uid" else "link", name, at)
+
+
+def names_of(
+    url: str, start: datetime, ical_uid: str | None, original_start: str | None, preferences: Preferences
+) -> frozenset[Name]:
+    """What a meeting goes by: (kind, name, at) as a `Key` has them. All forms of a link into it have one name."""
+    link = canonical_key(url, preferences, is_trusted=True) or url
+    found: set[Name] = {("link", link, _stamp(start))}
+    if ical_uid is not None:
+        found.add(("uid", ical_uid, original_start or ""))
+    return frozenset(found)
 
 
 def _stamp(at: datetime) -> str:

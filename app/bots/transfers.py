@@ -10,7 +10,7 @@ from typing import Final
 
 from app.bots import claims, records, resolving, rulebook, writing
 from app.bots.following import BOT
-from app.bots.rules import Candidate, Rule, Scope
+from app.bots.rules import Candidate, Rule
 from app.bots.standing import LIVE, Meeting, Step
 from app.bots.writing import standing_of
 from app.db import Row, Tx
@@ -55,6 +55,13 @@ SELECT {rulebook.RULE} FROM rules r
  ORDER BY {rulebook.ORDER}
 """  # noqa: S608 - columns of ours
 
+# One that its owner has changed, say: it has kept its scope, and claims nothing.
+_OWN: Final = """
+SELECT b.calendar_event_id, b.rule_id FROM bots b
+ WHERE b.calendar_event_id = ANY (CAST(:events AS uuid[])) AND b.rule_id IS NOT NULL
+   AND b.state IN ('scheduled', 'launching', 'launched')
+"""
+
 _END: Final = """
 UPDATE bots SET transfer_since = NULL, transfer_reason = NULL, transfer_calendar_id = NULL, transfer_seq = NULL
  WHERE id = :id
@@ -89,23 +96,18 @@ async def _ask(rt: Runtime, row: Row) -> int:
 
 async def _targets(tx: Tx, bot: Row, keys: frozenset[str]) -> list[tuple[Candidate, Rule]]:
     """The events that could take the bot and that no other has, each with the rule that wants it there; best first."""
-    scope: Scope = bot.dedup_scope
     rules = [rulebook.rule_of(row) for row in await tx.rows(_RULES, {"project": bot.project_id})]
-    found: list[tuple[Candidate, Rule]] = []
-    for event in await rulebook.sharing(tx, bot.project_id, keys):
-        if event.id != bot.calendar_event_id and event.keys(scope) & keys:
-            rule = resolving.heir(event, scope, rules)
-            found += [] if rule is None else [(event, rule)]
-    asked = {key for event, _ in found for key in event.keys(scope)}
+    found = resolving.takers(bot, keys, await rulebook.sharing(tx, bot.project_id, keys), rules)
+    asked = {key for event, rule in found for key in event.keys(rule.scope)}
     owners = await claims.holders(tx, project=bot.project_id, keys=asked)
-
-    def is_free(event: Candidate, rule: Rule) -> bool:
-        of_others = (owners[key] for key in event.keys(scope) if key in owners)
-        return all(owner.lets(bot.id, rule.id, is_forced=event.override == "always") for owner in of_others)
-
-    order = {rule.id: place for place, rule in enumerate(rules)}
-    free = [(event, rule) for event, rule in found if is_free(event, rule)]
-    return sorted(free, key=lambda one: (order[one[1].id], one[0].event.start_time, one[0].id))
+    ids = {"events": [event.id for event, _ in found]}
+    own = {(row.calendar_event_id, row.rule_id) for row in await tx.rows(_OWN, ids)}
+    return [
+        (event, rule)
+        for event, rule in found
+        if own.isdisjoint({(event.id, rule.id), (event.id, bot.rule_id)})
+        and resolving.is_free(bot, event, rule, owners)
+    ]
 
 
 async def _settle(rt: Runtime, row: Row) -> int:
@@ -131,6 +133,7 @@ async def _settle(rt: Runtime, row: Row) -> int:
             later = True
         if not later:
             await _end(rt, tx, bot)
+            await resolving.pass_on(tx, bot.project_id, keys, but=())
         elif not row.is_overdue:  # else its turn comes at once: its calendar has to be locked in order
             await tx.execute(_AWAIT, {"id": row.id, "calendar": None, "seq": None})
     return 1
@@ -141,7 +144,7 @@ async def _move(rt: Runtime, tx: Tx, bot: Row, event: Candidate, rule: Rule, bef
     meeting, keys = event.meeting, event.keys(rule.scope)
     if not isinstance(meeting, Meeting):
         return
-    is_adopted = not bot.is_by_hand and bot.rule_id != rule.id
+    is_adopted = not bot.is_by_hand and (bot.rule_id, bot.rule_version) != (rule.id, rule.version)
     is_elsewhere = bot.is_at_back_end and bot.launcher_id != rule.launcher_id
     await writing.attach(tx, {bot.id: event})
     if is_adopted and not is_elsewhere:
