@@ -12,7 +12,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from app import scheduling
-from app.bots import following
+from app.bots import evaluations, following
 from app.crypto import Place
 from app.db import Tx
 from app.errors import (
@@ -49,6 +49,13 @@ ON CONFLICT (project_id, deduplication_key) WHERE deleted_at IS NULL AND dedupli
 _LOCK = """
 SELECT id, platform, oauth_app_id, state FROM calendars
  WHERE project_id = :project AND id = :id AND deleted_at IS NULL FOR NO KEY UPDATE
+"""
+
+# Rules may look at it.
+_IS_TO_BE_JUDGED = """
+SELECT c.metadata IS DISTINCT FROM CAST(:metadata AS jsonb)
+       AND EXISTS (SELECT FROM rules r WHERE r.project_id = c.project_id AND r.deleted_at IS NULL AND r.is_enabled)
+  FROM calendars c WHERE c.id = :id
 """
 
 _RETRY = """
@@ -206,6 +213,8 @@ async def update(rt: Runtime, tx: Tx, *, project_id: UUID, calendar_id: UUID, pa
     if row is None:
         raise NotFound
     if patch.is_metadata_given:
+        if await tx.scalar(_IS_TO_BE_JUDGED, {"id": calendar_id, "metadata": patch.metadata}):
+            await evaluations.request(tx, [calendar_id])
         await tx.execute(
             "UPDATE calendars SET metadata = CAST(:metadata AS jsonb), updated_at = app_now() WHERE id = :id",
             {"id": calendar_id, "metadata": patch.metadata},

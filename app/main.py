@@ -19,6 +19,7 @@ from app.api import (
     project,
     push,
     replays,
+    rules,
     webhook_deliveries,
     webhooks,
 )
@@ -70,6 +71,7 @@ def _routers(settings: Settings) -> list[APIRouter]:
         webhook_deliveries.router,
         replays.router,
         bots.router,
+        rules.router,
         launchers.router,
         project.router,
         health.router,

@@ -11,6 +11,11 @@ from app.meetings import NO_PREFERENCES, Preferences
 
 _SET = "UPDATE projects SET meeting_preferences = CAST(:preferences AS jsonb) WHERE id = :id"
 
+_SET_DOMAINS = """
+UPDATE projects SET internal_domains = CAST(:domains AS text[])
+ WHERE id = :id AND internal_domains <> CAST(:domains AS text[])
+"""
+
 
 @lru_cache(maxsize=1024)
 def preferences_of(stored: str | None) -> Preferences:
@@ -28,3 +33,8 @@ async def prefer(
     shape = {"platforms": platforms, "extra_hosts": {name: hosts for name, hosts in extra_hosts.items() if hosts}}
     stored = orjson.dumps(shape).decode() if platforms or shape["extra_hosts"] else None
     await tx.execute(_SET, {"id": project_id, "preferences": stored})
+
+
+async def set_internal_domains(tx: Tx, project_id: UUID, domains: Sequence[str]) -> bool:
+    """Set whose people are no guests, as `matching.normal_domain` gives them; whether that changes anything."""
+    return await tx.execute(_SET_DOMAINS, {"id": project_id, "domains": list(domains)}) > 0

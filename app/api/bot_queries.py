@@ -1,4 +1,4 @@
-"""Every read of bots and launchers: the project first, one statement per list."""
+"""Every read of bots, launchers and rules: the project first, one statement per list."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -30,6 +30,13 @@ SELECT l.id, l.kind, l.name, l.base_url, l.hand_over_seconds, l.is_default, l.fa
  WHERE l.project_id = :project AND l.deleted_at IS NULL
 """
 
+_RULES: Final = """
+SELECT r.id, r.name, r.is_enabled, r.priority, r.match, r.bot_name, CAST(r.config AS text) AS config, r.launcher_id,
+       r.dedup_scope, r.created_at, r.updated_at
+  FROM rules r
+ WHERE r.project_id = :project AND r.series_id IS NULL AND r.deleted_at IS NULL
+"""
+
 
 async def bot(tx: ReadTx, project_id: UUID, *, bot_id: UUID) -> Row | None:
     """One bot with its history."""
@@ -57,4 +64,15 @@ async def launcher(tx: ReadTx, project_id: UUID, *, launcher_id: UUID) -> Row | 
 async def launchers(tx: ReadTx, project_id: UUID, *, part: Slice) -> Sequence[Row]:
     """A page of launchers."""
     query = f"{_LAUNCHERS} AND {part.condition} {part.order_by}"
+    return await tx.rows(query, {"project": project_id, **part.params})
+
+
+async def rule(tx: ReadTx, project_id: UUID, *, rule_id: UUID) -> Row | None:
+    """One rule."""
+    return await tx.row(f"{_RULES} AND r.id = :id", {"project": project_id, "id": rule_id})
+
+
+async def rules(tx: ReadTx, project_id: UUID, *, part: Slice) -> Sequence[Row]:
+    """A page of rules, without those of series."""
+    query = f"{_RULES} AND {part.condition} {part.order_by}"
     return await tx.rows(query, {"project": project_id, **part.params})

@@ -12,7 +12,7 @@ from app.api.deps import ProjectId, Reading, Rt, Writing
 from app.api.idempotency import Idempotent
 from app.api.inputs import QueryOf, key_of, metadata_text
 from app.api.operations import IDEMPOTENCY, TIMES, URLS, body_examples, example, problems
-from app.api.outputs import BotRef, CalendarRef, EventRef, LauncherRef, NextUrl, Output, PreviousUrl, Timestamp
+from app.api.outputs import BotRef, CalendarRef, EventRef, LauncherRef, NextUrl, Output, PreviousUrl, RuleRef, Timestamp
 from app.api.pages import Order, Pager
 from app.api.problems import invalid
 from app.api.render import JsonObject, answer, embedded
@@ -58,7 +58,7 @@ class BotShape(Output):
     config: dict[str, Any] | None
     launcher_id: LauncherRef | None = Field(description="Null: the project's default at the time of the hand-over")
     external_id: str | None = Field(description="The back end's own id, once it has the bot")
-    rule_id: None = Field(description="Always null: rules come with a later version")
+    rule_id: RuleRef | None = Field(description="The rule that made it; docs/bots.md")
     series_id: str | None
     created_at: Timestamp
     updated_at: Timestamp

@@ -32,6 +32,7 @@ _TAGS: Final = [
     {"name": "Calendars", "description": "Your users' calendars: connected, kept in sync, disconnected."},
     {"name": "Calendar events", "description": "What is in them: lists that miss nothing, single events."},
     {"name": "Bots", "description": "Bots that follow events, or go where and when you say."},
+    {"name": "Rules", "description": "Which events get a bot by themselves, and which bot."},
     {"name": "Launchers", "description": "The back ends that bring bots into meetings."},
     {"name": "Webhooks", "description": "Endpoints that hear of changes, and the log of deliveries."},
     {"name": "Project", "description": "What the key belongs to, and what it prefers."},

@@ -34,6 +34,7 @@ MessageRef = Annotated[str, Field(pattern=f"^msg_{_ID}")]
 DeliveryRef = Annotated[str, Field(pattern=f"^dlv_{_ID}")]
 BotRef = Annotated[str, Field(pattern=f"^bot_{_ID}")]
 LauncherRef = Annotated[str, Field(pattern=f"^lch_{_ID}")]
+RuleRef = Annotated[str, Field(pattern=f"^rule_{_ID}")]
 ReplayRef = Annotated[str, Field(pattern=f"^rpl_{_ID}")]
 
 NextUrl = Annotated[str | None, Field(description="Address of the next page; null at the end")]

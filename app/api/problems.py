@@ -28,6 +28,7 @@ CODES: Final[Mapping[str, int]] = {
     "bot_not_live": 409,
     "bot_joined": 409,
     "launcher_in_use": 409,
+    "too_many_rules": 409,
     "idempotency_in_progress": 409,
     "idempotency_key_reused": 409,
     "feed_expired": 410,
@@ -78,6 +79,7 @@ CODES: Final[Mapping[str, int]] = {
     "empty_match": 422,
     "invalid_regex": 422,
     "invalid_domain": 422,
+    "too_many_events": 422,
     # A bot's config that its back end cannot carry out
     "unsupported_setting": 422,
     "needs_transcription": 422,

@@ -13,9 +13,11 @@ from app.api.deps import ProjectId, Reading, Writing
 from app.api.inputs import Input, at_most
 from app.api.operations import body_examples, example, problems
 from app.api.outputs import Output, ProjectRef
-from app.api.problems import escape, invalid
+from app.api.problems import escape, invalid, refusal
 from app.api.render import answer
 from app.api.route import ApiRoute
+from app.api.rule_inputs import Domain
+from app.bots import evaluations
 from app.db import ReadTx
 from app.errors import FieldProblem, NotFound
 from app.ids import PROJECT, public
@@ -24,6 +26,7 @@ from app.meetings import HOSTS, NAMES, SELF_HOSTED_NAMES, WRAPPER_HOSTS, is_publ
 PLATFORMS_MOST = 20
 HOSTS_MOST = 50
 """Of all platforms together."""
+DOMAINS_MOST = 100
 
 _Platforms = Annotated[
     list[str],
@@ -66,6 +69,13 @@ class ProjectUpdate(Input):
     meeting_preferences: Annotated[
         MeetingPreferences | None, Field(description="Takes the place of all that was set; null: none")
     ] = None
+    internal_domains: Annotated[
+        Annotated[list[Domain], BeforeValidator(at_most(DOMAINS_MOST))] | None,
+        Field(
+            description=f"Whose people are no guests to rules, subdomains included; at most {DOMAINS_MOST}."
+            " Takes the place of all that was set; null: none"
+        ),
+    ] = None
 
 
 class PreferencesShown(Output):
@@ -81,16 +91,19 @@ class Project(Output):
     id: ProjectRef
     name: str
     meeting_preferences: PreferencesShown
+    internal_domains: list[str] = Field(description="None: the domain of each calendar's owner is internal")
 
 
 _EXAMPLE: Final = {
     "id": "proj_01JD4Q7M2N4P6R8T0V2X4Z6B8D",
     "name": "production",
     "meeting_preferences": {"platforms": ["zoom", "google_meet"], "extra_hosts": {"jitsi": ["meet.example.com"]}},
+    "internal_domains": ["example.com"],
 }
 _PATCH: Final = body_examples(
     order={"meeting_preferences": {"platforms": ["zoom"]}},
     own_hosts={"meeting_preferences": {"extra_hosts": {"jitsi": ["meet.example.com"], "bigbluebutton": ["b.example"]}}},
+    own_people={"internal_domains": ["example.com", "example.org"]},
     nothing={"meeting_preferences": {}},
 )
 
@@ -106,7 +119,14 @@ async def _shown(tx: ReadTx, project_id: UUID) -> Response:
     for host, platform in preferences.extra_hosts:
         hosts.setdefault(platform, []).append(host)
     shown = {"platforms": preferences.platforms, "extra_hosts": hosts}
-    return answer({"id": public(PROJECT, row.id), "name": row.name, "meeting_preferences": shown})
+    return answer(
+        {
+            "id": public(PROJECT, row.id),
+            "name": row.name,
+            "meeting_preferences": shown,
+            "internal_domains": row.internal_domains,
+        }
+    )
 
 
 @router.get("", response_model=Project, summary="Get the project", responses=problems() | {200: example(_EXAMPLE)})
@@ -119,17 +139,24 @@ async def get_project(tx: Reading, project_id: ProjectId) -> Response:
     "",
     response_model=Project,
     summary="Change the project",
-    responses=problems("not_unique", "host_not_allowed", takes="body") | {200: example(_EXAMPLE)},
+    responses=problems("not_unique", "host_not_allowed", "invalid_domain", takes="body") | {200: example(_EXAMPLE)},
     openapi_extra=_PATCH,
 )
 async def update_project(body: ProjectUpdate, tx: Writing, project_id: ProjectId) -> Response:
     """Preferences count from each event's next change on, at the latest from the calendar's daily listing;
     `POST /calendars/{id}/sync` with `full` lists at once. Events whose link changes by it are announced as updated.
+    Rules judge all events ahead anew, within seconds, where `internal_domains` change.
     """
     if "meeting_preferences" in body.model_fields_set:
         given = body.meeting_preferences or MeetingPreferences.model_validate({})
         _check(given)
         await projects.prefer(tx, project_id, platforms=given.platforms, extra_hosts=given.extra_hosts)
+    if "internal_domains" in body.model_fields_set:
+        domains = body.internal_domains or []
+        if len(set(domains)) < len(domains):
+            raise refusal("/internal_domains", "not_unique", message="must name each domain once")
+        if await projects.set_internal_domains(tx, project_id, domains):
+            await evaluations.request_project(tx, project_id)
     return await _shown(tx, project_id)
 
 

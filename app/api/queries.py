@@ -18,7 +18,10 @@ Params = Mapping[str, Any]
 
 async def project(tx: ReadTx, project_id: UUID) -> Row | None:
     """The project itself."""
-    query = "SELECT id, name, CAST(meeting_preferences AS text) AS meeting_preferences FROM projects WHERE id = :id"
+    query = (
+        "SELECT id, name, internal_domains, CAST(meeting_preferences AS text) AS meeting_preferences"
+        " FROM projects WHERE id = :id"
+    )
     return await tx.row(query, {"id": project_id})
 
 

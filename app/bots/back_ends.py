@@ -36,9 +36,10 @@ UPDATE launchers
        failing_detail = CASE WHEN :is_key_new THEN NULL ELSE failing_detail END
  WHERE id = :id
 """
-# Of bots that name no launcher, those that wait need the default one.
+# Of bots that name no launcher, those that wait need the default one; of rules those alone that name it.
 _USED: Final = """
-SELECT EXISTS (SELECT FROM bots b
+SELECT EXISTS (SELECT FROM rules r WHERE r.project_id = :project AND r.launcher_id = :id AND r.deleted_at IS NULL)
+    OR EXISTS (SELECT FROM bots b
                 WHERE b.project_id = :project
                   AND (b.launcher_id = :id OR b.handed_to = :id
                        OR :is_default AND b.launcher_id IS NULL AND b.handed_revision IS NULL
@@ -119,7 +120,7 @@ async def make(rt: Runtime, tx: Tx, *, project_id: UUID, new: NewLauncher) -> UU
 async def change(rt: Runtime, tx: Tx, *, project_id: UUID, launcher_id: UUID, given: Mapping[str, Any]) -> None:
     """Change what is given. A new kind or address needs its key in the same request: the old key is not sent to it.
 
-    NotFound, Invalid, Conflict (`launcher_in_use`: another kind or address, while bots are at the old one).
+    NotFound, Invalid, Conflict (`launcher_in_use`: another kind or address, while bots or rules need the old one).
     """
     await tx.scalar(_LOCK_PROJECT, {"project": project_id})
     row = await tx.row(_LOCK, {"project": project_id, "id": launcher_id})
@@ -154,7 +155,7 @@ async def change(rt: Runtime, tx: Tx, *, project_id: UUID, launcher_id: UUID, gi
 
 
 async def delete(tx: Tx, *, project_id: UUID, launcher_id: UUID) -> None:
-    """Forget a launcher and its key. NotFound; Conflict (`launcher_in_use`) while bots need it."""
+    """Forget a launcher and its key. NotFound; Conflict (`launcher_in_use`) while bots or rules need it."""
     await tx.scalar(_LOCK_PROJECT, {"project": project_id})
     row = await tx.row(_LOCK, {"project": project_id, "id": launcher_id})
     if row is None:
@@ -165,7 +166,7 @@ async def delete(tx: Tx, *, project_id: UUID, launcher_id: UUID) -> None:
 
 async def _refuse_used(tx: Tx, project_id: UUID, row: Row) -> None:
     if await tx.scalar(_USED, {"project": project_id, "id": row.id, "is_default": row.is_default}):
-        raise Conflict("bots are scheduled with this launcher", code="launcher_in_use")
+        raise Conflict("bots are scheduled with this launcher, or a rule names it", code="launcher_in_use")
 
 
 async def check(rt: Runtime, *, project_id: UUID, launcher_id: UUID) -> Check:

@@ -113,6 +113,7 @@ bots = Table(
         unique=True,
         postgresql_where=text("rule_id IS NOT NULL AND state IN ('scheduled', 'launching', 'launched')"),
     ),
+    Index("ix_bots_rule", "rule_id", postgresql_where=text("rule_id IS NOT NULL")),  # retention of rules
     Index("ix_bots_transfer", "transfer_since", postgresql_where=text("transfer_since IS NOT NULL")),  # transfers
 )
 

@@ -93,10 +93,20 @@ DELETE FROM bots WHERE id IN (
      ORDER BY id LIMIT :batch FOR UPDATE SKIP LOCKED)
 """
 
+# A batch: each one's bots are looked for once more as its row goes.
+_PURGE_RULES = """
+DELETE FROM rules WHERE id IN (
+    SELECT r.id FROM rules r
+     WHERE r.deleted_at < app_now() - make_interval(days => :days)
+       AND NOT EXISTS (SELECT FROM bots b WHERE b.rule_id = r.id)
+     ORDER BY r.id LIMIT :batch FOR UPDATE OF r SKIP LOCKED)
+"""
+
 _PURGE_LAUNCHERS = """
 DELETE FROM launchers l
  WHERE l.deleted_at < app_now() - make_interval(days => :days)
    AND NOT EXISTS (SELECT FROM bots b WHERE b.launcher_id = l.id OR b.handed_to = l.id)
+   AND NOT EXISTS (SELECT FROM rules r WHERE r.launcher_id = l.id)
 """
 
 _PURGE_CHANNELS = """
@@ -163,6 +173,7 @@ async def purge(rt: Runtime) -> bool:
         (_PURGE_IDEMPOTENCY_KEYS, {"batch": _BATCH}),
         (_PURGE_CHANNELS, params),
         (_PURGE_BOTS, params),
+        (_PURGE_RULES, params),
         (_PURGE_LAUNCHERS, {"days": rt.settings.retention_days}),
     ):
         async with rt.db.transaction() as tx:

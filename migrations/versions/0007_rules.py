@@ -104,6 +104,7 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text(f"rule_id IS NOT NULL AND {_LIVE}"),
     )
+    op.create_index("ix_bots_rule", "bots", ["rule_id"], postgresql_where=sa.text("rule_id IS NOT NULL"))
     op.create_index(
         "ix_bots_transfer", "bots", ["transfer_since"], postgresql_where=sa.text("transfer_since IS NOT NULL")
     )

@@ -19,6 +19,9 @@ TABLES = (
     "bots",
     "bot_events",
     "launchers",
+    "rules",
+    "rule_evaluations",
+    "bot_claims",
 )
 
 

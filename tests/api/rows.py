@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db import Tx
-from app.ids import BOT, CALENDAR, DELIVERY, ENDPOINT, EVENT, LAUNCHER, REPLAY, new_id, parse, public
+from app.ids import BOT, CALENDAR, DELIVERY, ENDPOINT, EVENT, LAUNCHER, REPLAY, RULE, new_id, parse, public
 from app.providers.base import RemoteEvent
 from app.runtime import Runtime
 from app.sync import content
@@ -143,6 +143,18 @@ class Rows:
             project=self.project_id,
         )
         return public(LAUNCHER, launcher_id)
+
+    async def rule(self) -> str:
+        """A rule for every event that is not all-day."""
+        rule_id = new_id()
+        await self.sql(
+            "INSERT INTO rules (id, project_id, name, match, dedup_scope, bot_name, created_at)"
+            " VALUES (:id, :project, 'All', :match, 'meeting', 'Notes', app_now())",
+            id=rule_id,
+            project=self.project_id,
+            match='{"is_all_day":false}',
+        )
+        return public(RULE, rule_id)
 
     async def bot(self, calendar_id: UUID, event: str, **values: Any) -> str:
         """A bot on an event, an hour ahead; `values` are columns."""

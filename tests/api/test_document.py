@@ -96,6 +96,7 @@ def test_every_operation_is_described(document: Any) -> None:
         "Webhooks",
         "Bots",
         "Launchers",
+        "Rules",
     }
 
 
@@ -148,6 +149,11 @@ def test_no_field_of_an_answer_may_be_missing(document: Any) -> None:
         "Launcher",
         "LauncherHealth",
         "LauncherCheck",
+        "Rule",
+        "RuleBotShown",
+        "Trial",
+        "TrialResult",
+        "Project",
     )
     for name in answers:
         schema = document["components"]["schemas"][name]

@@ -6,16 +6,19 @@ from typing import Any
 import httpx
 import pytest
 
-from app.ids import BOT, CALENDAR, DELIVERY, ENDPOINT, EVENT, LAUNCHER, REPLAY, new_id, parse, public
+from app.ids import BOT, CALENDAR, DELIVERY, ENDPOINT, EVENT, LAUNCHER, REPLAY, RULE, new_id, parse, public
 from app.runtime import Runtime
 from tests.api.openapi_judge import Judge
 from tests.api.rows import MEET, Rows, calendar_ref
 
+DRY_RUN = "/api/v1/rules/dry_run"
 OPERATIONS_WITHOUT_IDS = {
     "create_calendar",
     "list_remote_calendars",
     "create_bot",  # but in its body: below
     "create_launcher",
+    "create_rule",  # the same
+    "dry_run",  # the same
     "create_endpoint",
     "get_project",
     "update_project",
@@ -36,6 +39,7 @@ class Ids:
             "bot_id": public(BOT, new_id()),
             "calendar_event_id": public(EVENT, new_id()),
             "launcher_id": public(LAUNCHER, new_id()),
+            "rule_id": public(RULE, new_id()),
             "meeting_url": "https://meet.google.com/zzz-zzzz-zzz",
             "calendar_deduplication_key": "nobody's",
             "deduplication_key": "nobody's",
@@ -65,6 +69,7 @@ async def ids(foreign: Rows) -> Ids:
             "bot_id": bot,
             "calendar_event_id": event,
             "launcher_id": launcher,
+            "rule_id": await foreign.rule(),
             "meeting_url": MEET,
             "calendar_deduplication_key": "theirs",
             "deduplication_key": "theirs",
@@ -134,7 +139,7 @@ async def test_every_operation_with_another_projects_ids(
         for operation in operations.values()
         if path.startswith("/api/v1/")
     }
-    assert everything - tried == OPERATIONS_WITHOUT_IDS | {"list_endpoints", "list_launchers"}
+    assert everything - tried == OPERATIONS_WITHOUT_IDS | {"list_endpoints", "list_launchers", "list_rules"}
     assert await _snapshot(rt) == before
 
 
@@ -155,6 +160,7 @@ async def test_lists_and_feeds_show_nothing_of_others(client: httpx.AsyncClient,
         "/api/v1/bots",
         "/api/v1/bots?state=scheduled",
         "/api/v1/launchers",
+        "/api/v1/rules",
     ):
         assert (await client.get(url)).json()["results"] == [], url
 
@@ -170,6 +176,34 @@ async def test_what_a_bots_body_names(client: httpx.AsyncClient, rt: Runtime, id
             assert [error["pointer"] for error in answer.json()["errors"]] == [f"/{name}"]
             answers.append(_told(answer, value))
         assert answers[0] == answers[1] == answers[2]
+    assert await _snapshot(rt) == before
+
+
+async def test_what_a_rules_body_names(client: httpx.AsyncClient, rt: Runtime, ids: Ids, rows: Rows) -> None:
+    mine = f"/api/v1/rules/{await rows.rule()}"
+    before = await _snapshot(rt)
+    rule = {"name": "r", "match": {"is_all_day": False}, "bot": {"bot_name": "Notes"}}
+
+    def bot(value: str) -> dict[str, Any]:
+        return {"bot": {"bot_name": "Notes", "launcher_id": value}}
+
+    calls: list[tuple[str, str, str, str, Any]] = [
+        ("POST", "/api/v1/rules", "launcher_id", "/bot/launcher_id", lambda value: rule | bot(value)),
+        ("PATCH", mine, "launcher_id", "/bot/launcher_id", bot),
+        ("POST", DRY_RUN, "launcher_id", "/rule/bot/launcher_id", lambda value: {"rule": rule | bot(value)}),
+        ("POST", DRY_RUN, "rule_id", "/rule/id", lambda value: {"rule": rule | {"id": value}}),
+        ("POST", DRY_RUN, "calendar_id", "/calendar_id", lambda value: {"rule": rule, "calendar_id": value}),
+    ]
+    for method, url, name, pointer, body in calls:
+        answers = []
+        for value in (*ids.pairs[name], "x"):
+            answer = await client.request(method, url, json=body(value))
+            assert (answer.status_code, answer.json()["code"]) == (422, "not_found"), answer.text
+            assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+            answers.append(_told(answer, value))
+        assert answers[0] == answers[1] == answers[2]
+    answer = await client.post(DRY_RUN, json={"rule": rule})
+    assert answer.json() == {"results": []}
     assert await _snapshot(rt) == before
 
 
@@ -206,8 +240,9 @@ async def test_cursors_of_another_project_are_refused(
         for _ in range(2):
             await writer.endpoint()
             await writer.launcher()
+            await writer.rule()
             await writer.bot(calendar, await writer.event(calendar))
-    lists = ("calendars", "calendar_events", "webhooks", "launchers", "bots")
+    lists = ("calendars", "calendar_events", "webhooks", "launchers", "rules", "bots")
     for path in (f"/api/v1/{name}" for name in lists):
         theirs = (await api.get(path, params={"limit": 1}, headers=other_project.headers)).json()["next"]
         answer = await client.get(theirs)

@@ -109,6 +109,29 @@ async def test_what_is_no_preference_is_refused(client: httpx.AsyncClient, subte
     assert (await client.get(PROJECT)).json()["meeting_preferences"] == NONE
 
 
+DOMAINS: list[tuple[Any, str, str]] = [
+    ("example.com", "wrong_type", ""),
+    ([1], "wrong_type", "/0"),
+    ([None], "wrong_type", "/0"),
+    (["example.com", "EXAMPLE.com"], "not_unique", ""),
+    ([f"a{n}.example" for n in range(101)], "too_long", ""),
+    *(
+        ([domain], "invalid_domain", "/0")
+        for domain in ("", "localhost", "ada@example.com", "https://example.com", "*.example.com", "10.0.0.1", "a b.c")
+    ),
+]
+
+
+async def test_what_is_no_domain_is_refused(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
+    for given, code, place in DOMAINS:
+        with subtests.test(given=str(given)[:80]):
+            answer = await client.patch(PROJECT, json={"internal_domains": given})
+            problem = answer.json()
+            assert (answer.status_code, problem["code"]) == (422, code), problem
+            assert [error["pointer"] for error in problem["errors"]] == [f"/internal_domains{place}"]
+    assert (await client.get(PROJECT)).json()["internal_domains"] == []
+
+
 async def test_fields_that_nobody_may_set(client: httpx.AsyncClient) -> None:
     for name in ("id", "name", "created_at"):
         answer = await client.patch(PROJECT, json={name: "x"})

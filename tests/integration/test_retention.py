@@ -171,7 +171,9 @@ async def test_what_slipped_by_a_deletion_goes_with_the_calendar(actor: Actor) -
     assert await _count(actor.rt, "messages") == 0
 
 
-async def _bot(rt: Runtime, project: Project, *, age: timedelta, launcher: UUID, state: str, is_due: bool) -> None:
+async def _bot(
+    rt: Runtime, project: Project, *, age: timedelta, launcher: UUID | None, state: str, is_due: bool
+) -> None:
     """A bot whose meeting ended so long ago, with an entry of its history."""
     bot_id = new_id()
     params = {"id": bot_id, "project": project.id, "age": age, "launcher": launcher, "state": state, "is_due": is_due}
@@ -205,6 +207,32 @@ async def test_a_bot_goes_with_its_history_and_then_its_deleted_launcher(rt: Run
     assert left == {(used, "launched"), (alive, "cancelled")}
     assert await _count(rt, "bot_events") == 2
     assert {row["id"] for row in await rows(rt, "SELECT id FROM launchers")} == {used, young, alive}
+
+
+async def test_a_deleted_rule_goes_after_its_bots_and_before_its_launcher(rt: Runtime, project: Project) -> None:
+    launcher = new_id()
+    used, unused, young, alive = [new_id() for _ in range(4)]
+    async with rt.db.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO launchers (id, project_id, kind, name, hand_over_seconds, deleted_at)"
+            " VALUES (:id, :project, 'webhook', 'Ours', 60, app_now() - interval '91 days')",
+            {"id": launcher, "project": project.id},
+        )
+        for rule, age in ((used, OLD), (unused, OLD), (young, YOUNG), (alive, None)):
+            await tx.execute(
+                "INSERT INTO rules (id, project_id, name, match, dedup_scope, bot_name, launcher_id, deleted_at)"
+                " VALUES (:id, :project, 'r', '{}', 'event', 'Notes', :launcher, app_now() - CAST(:age AS interval))",
+                {"id": rule, "project": project.id, "age": age, "launcher": launcher if rule == unused else None},
+            )
+    await _bot(rt, project, age=YOUNG, launcher=None, state="launched", is_due=False)
+    async with rt.db.transaction() as tx:
+        await tx.execute("UPDATE bots SET rule_id = :rule", {"rule": used})
+    await _purge(rt)
+    assert {row["id"] for row in await rows(rt, "SELECT id FROM rules")} == {used, young, alive}
+    assert await _count(rt, "launchers") == 0
+    rt.clock.advance(timedelta(days=5))
+    await _purge(rt)
+    assert (await _count(rt, "bots"), {row["id"] for row in await rows(rt, "SELECT id FROM rules")}) == (0, {alive})
 
 
 async def test_bots_go_in_batches(rt: Runtime, project: Project) -> None:
