@@ -86,6 +86,7 @@ class Trial:
                     work.setdefault(other, []).insert(0, [self._by_id[id_] for id_ in ids])
                 if not work[calendar]:
                     del work[calendar]
+                await asyncio.sleep(0)
 
     async def _index(self) -> None:
         for bot in self.bots.values():

@@ -30,7 +30,8 @@ EVENTS_MOST: Final = 2_000
 AHEAD: Final = timedelta(days=7)
 UNDER_WAY: Final = timedelta(days=1)
 """So long ago an event may have begun that is looked at because it is not over."""
-_CHUNK: Final = 100
+_CHUNK: Final = 50
+"""Events that are looked at before the loop's other tasks have their turn."""
 _STEPS: Final = 3
 """From an event to one of the same meeting, from there to one that shares another name with it, and so on."""
 
