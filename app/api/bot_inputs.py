@@ -38,6 +38,9 @@ class BotCreate(Input):
     deduplication_key: Annotated[Name | None, Field(description="Unique among the project's live bots")] = None
     metadata: Metadata | None = None
     config: Config | None = None
+    all_occurrences: Annotated[
+        bool, Field(description="Bots for the event's whole series; the others' keys are `<key>:<original_start_time>`")
+    ] = False
 
 
 class BotUpdate(Input):
@@ -51,6 +54,12 @@ class BotUpdate(Input):
 
 
 _States = Annotated[list[BotState] | None, BeforeValidator(at_most(len(get_args(BotState))))]
+
+
+class OfSeries(Query):
+    """Whether a series' bots are meant, or the one that is named."""
+
+    all_occurrences: Annotated[bool, Field(description="All bots of the series that `all_occurrences` made")] = False
 
 
 class BotFilters(Query):

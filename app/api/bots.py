@@ -7,7 +7,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from app.api import bot_queries, queries
-from app.api.bot_inputs import BotCreate, BotFilters, BotState, BotUpdate
+from app.api.bot_inputs import BotCreate, BotFilters, BotState, BotUpdate, OfSeries
 from app.api.deps import ProjectId, Reading, Rt, Writing
 from app.api.idempotency import Idempotent
 from app.api.inputs import QueryOf, key_of, metadata_text
@@ -17,7 +17,7 @@ from app.api.pages import Order, Pager
 from app.api.problems import invalid
 from app.api.render import JsonObject, answer, embedded
 from app.api.route import ApiRoute
-from app.bots import making, records
+from app.bots import making, records, series
 from app.bots.making import BotPatch, NewBot
 from app.db import ReadTx, Row
 from app.errors import FieldProblem, NotFound
@@ -133,6 +133,8 @@ def render(row: Row) -> JsonObject:
         "event_gone",
         "event_over",
         "event_without_link",
+        "not_a_series",
+        "overridden",
         "in_the_past",
         "out_of_range",
         *_LINKS,
@@ -149,7 +151,8 @@ async def create_bot(body: BotCreate, rt: Rt, tx: Writing, project_id: ProjectId
     """On an event the bot follows it: link and time come from there, and change with it.
 
     A meeting under way gets its bot at once. The back end is told shortly before `join_at` (the launcher's
-    `hand_over_seconds`), and of everything that changes after that.
+    `hand_over_seconds`), and of everything that changes after that. With `all_occurrences` the answer is the given
+    event's bot; the other occurrences of its series get theirs, those too that enter the window later.
     """
     _one_way(body)
     event_id = _reference(EVENT, body.calendar_event_id, "/calendar_event_id")
@@ -168,7 +171,10 @@ async def create_bot(body: BotCreate, rt: Rt, tx: Writing, project_id: ProjectId
     )
 
     async def create() -> Response:
-        bot_id = await making.make(rt, tx, project_id=project_id, new=new)
+        if body.all_occurrences and event_id is not None:
+            bot_id = await series.make(rt, tx, project_id=project_id, event_id=event_id, new=new)
+        else:
+            bot_id = await making.make(rt, tx, project_id=project_id, new=new)
         return await _shown(tx, project_id, bot_id=bot_id, status=201)
 
     return await once.run(tx, create)
@@ -192,6 +198,8 @@ def _one_way(body: BotCreate) -> None:
     else:
         lacking = [name for name in ("meeting_url", "join_at") if name not in own]
         problems = [FieldProblem(f"/{name}", "missing", "is needed without an event") for name in lacking]
+        if body.all_occurrences:
+            problems.append(FieldProblem("/all_occurrences", "not_a_series", "needs an event of a series"))
     if problems:
         raise invalid(problems)
 
@@ -256,6 +264,8 @@ async def get_bot(bot_id: str, tx: Reading, project_id: ProjectId) -> Response:
         "not_found",
         "bot_not_live",
         "bot_joined",
+        "not_a_series",
+        "repeated_parameter",
         "read_only",
         "in_the_past",
         "out_of_range",
@@ -267,8 +277,19 @@ async def get_bot(bot_id: str, tx: Reading, project_id: ProjectId) -> Response:
     | {200: example(_EXAMPLE)},
     openapi_extra=_PATCH,
 )
-async def update_bot(bot_id: str, body: BotUpdate, rt: Rt, tx: Writing, project_id: ProjectId) -> Response:
-    """Until the bot joins; a back end that has it already is told. Link and time of a bot on an event are read-only."""
+async def update_bot(
+    bot_id: str,
+    body: BotUpdate,
+    scope: Annotated[OfSeries, Depends(QueryOf(OfSeries))],
+    rt: Rt,
+    tx: Writing,
+    project_id: ProjectId,
+) -> Response:
+    """Until the bot joins; a back end that has it already is told. Link and time of a bot on an event are read-only.
+
+    With `all_occurrences` the bots of its series that are ahead change, and those to come; what was changed of a single
+    one before stays as it is.
+    """
     key = key_of(BOT, bot_id)
     url, platform = await _link(tx, project_id, body.meeting_url)
     patch = BotPatch(
@@ -280,12 +301,28 @@ async def update_bot(bot_id: str, body: BotUpdate, rt: Rt, tx: Writing, project_
         metadata=metadata_text(body.metadata),
         config=body.config,
     )
-    await making.change(rt, tx, project_id=project_id, bot_id=key, patch=patch)
+    change = series.change if scope.all_occurrences else making.change
+    await change(rt, tx, project_id=project_id, bot_id=key, patch=patch)
     return await _shown(tx, project_id, bot_id=key)
 
 
-@router.delete("/{bot_id}", status_code=204, summary="End a bot", responses=problems("not_found"))
-async def delete_bot(bot_id: str, rt: Rt, tx: Writing, project_id: ProjectId) -> Response:
-    """It does not join; one that has joined is asked to leave. It stays readable, and is never restored."""
-    await making.remove(rt, tx, project_id=project_id, bot_id=key_of(BOT, bot_id))
+@router.delete(
+    "/{bot_id}",
+    status_code=204,
+    summary="End a bot",
+    responses=problems("not_found", "not_a_series", "repeated_parameter", "wrong_type", "invalid_text", "invalid"),
+)
+async def delete_bot(
+    bot_id: str,
+    scope: Annotated[OfSeries, Depends(QueryOf(OfSeries))],
+    rt: Rt,
+    tx: Writing,
+    project_id: ProjectId,
+) -> Response:
+    """It does not join; one that has joined is asked to leave. It stays readable, and is never restored.
+
+    With `all_occurrences` the bots of its series end that are ahead or in their meetings, and no others are made.
+    """
+    remove = series.remove if scope.all_occurrences else making.remove
+    await remove(rt, tx, project_id=project_id, bot_id=key_of(BOT, bot_id))
     return Response(status_code=204)

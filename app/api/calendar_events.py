@@ -19,18 +19,20 @@ from app.api import bot_queries, queries
 from app.api.bots import Bot
 from app.api.bots import render as render_bot
 from app.api.calendar_examples import EVENT as EXAMPLE
-from app.api.deps import ProjectId, Reading
+from app.api.deps import ProjectId, Reading, Rt, Writing
 from app.api.event_filters import EventFilters
-from app.api.inputs import QueryOf, key_of
-from app.api.operations import TIMES, example, problems
+from app.api.inputs import Input, QueryOf, key_of
+from app.api.operations import TIMES, body_examples, example, problems
 from app.api.outputs import CalendarRef, EventRef, NextUrl, Output, PreviousUrl, Timestamp
 from app.api.pages import Page, Pager
 from app.api.render import JsonObject, answer, embedded, page_answer
 from app.api.route import ApiRoute
+from app.bots import overriding
 from app.db import ReadTx, Row
 from app.errors import Gone, NotFound
 from app.ids import CALENDAR, EVENT, public
 
+BotOverride = Literal["always", "never"]
 ResponseStatus = Literal["needs_action", "declined", "tentative", "accepted"]
 
 
@@ -106,12 +108,21 @@ class CalendarEvent(Output):
     )
     html_link: str | None
     change_seq: int = Field(description="The calendar's number for this event's latest change")
-    bot_override: Literal["always", "never"] | None = Field(description="Always null: rules come with a later version")
+    bot_override: BotOverride | None = Field(description="Beats every rule: the event's own, else its series'")
     raw: dict[str, Any] | None = Field(description="As the provider sent it; null over 64 KiB, or if excluded")
     is_raw_truncated: bool
     bots: list[Bot] | None = Field(description="Oldest first, ended ones too. Null if excluded")
     created_at: Timestamp = Field(description="Punctual's, not the provider's")
     updated_at: Timestamp = Field(description="Punctual's: when this change became readable here")
+
+
+class CalendarEventUpdate(Input):
+    """The only thing about an event that is not the provider's."""
+
+    bot_override: BotOverride | None = Field(description="Beats every rule; null: rules decide")
+    all_occurrences: Annotated[
+        bool, Field(description="For the event's whole series; its events say nothing of their own then")
+    ] = False
 
 
 class CalendarEventList(Output):
@@ -212,8 +223,36 @@ async def _position(
 )
 async def get_event(event_id: str, tx: Reading, project_id: ProjectId) -> Response:
     """One event; a deleted one has `is_deleted: true`."""
-    row = await queries.event(tx, project_id, event_id=key_of(EVENT, event_id))
+    return await _shown(tx, project_id, event_id=key_of(EVENT, event_id))
+
+
+async def _shown(tx: ReadTx, project_id: UUID, *, event_id: UUID) -> Response:
+    row = await queries.event(tx, project_id, event_id=event_id)
     if row is None:
         raise NotFound
     made = await _bots(tx, project_id, [row])
     return answer(embedded(render(row, made.get(row.id, "[]"))))
+
+
+@router.patch(
+    "/{event_id}",
+    response_model=CalendarEvent,
+    summary="Override the rules for an event",
+    responses=problems("not_found", "event_gone", "not_a_series", takes="body") | {200: example(EXAMPLE)},
+    openapi_extra=body_examples(
+        keep_out={"bot_override": "never"}, series={"bot_override": "always", "all_occurrences": True}
+    ),
+)
+async def update_event(
+    event_id: str, body: CalendarEventUpdate, rt: Rt, tx: Writing, project_id: ProjectId
+) -> Response:
+    """Bots come and go in the same transaction. All else of an event is the provider's, and changed there.
+
+    `always` has the first rule make a bot where none matches, `never` ends the bots of rules; what was made or changed
+    by hand stays. An override is no change of the event: neither `change_seq` nor `updated_at` moves.
+    """
+    key = key_of(EVENT, event_id)
+    await overriding.override(
+        rt, tx, project_id=project_id, event_id=key, value=body.bot_override, is_series=body.all_occurrences
+    )
+    return await _shown(tx, project_id, event_id=key)

@@ -73,6 +73,8 @@ CODES: Final[Mapping[str, int]] = {
     "event_gone": 422,
     "event_over": 422,
     "event_without_link": 422,
+    "not_a_series": 422,
+    "overridden": 422,
     "unknown_platform": 422,
     "not_a_meeting": 422,
     # A rule that makes no sense

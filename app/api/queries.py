@@ -68,13 +68,17 @@ async def calendars(tx: ReadTx, project_id: UUID, *, filters: Params, part: Slic
 _EVENTS: Final = """
 SELECT e.id, e.calendar_id, {sort_key} AS sort_key, e.content,
        concat('"is_deleted":', CASE WHEN e.is_deleted THEN 'true' ELSE 'false' END, ',"change_seq":', e.change_seq,
-              ',"bot_override"\\:null,"raw":', {raw}, ',"is_raw_truncated":',
+              ',"bot_override"\\:', {override}, ',"raw":', {raw}, ',"is_raw_truncated":',
               CASE WHEN e.is_raw_truncated THEN 'true' ELSE 'false' END, ',"bots"\\:') AS more,
        concat('"created_at":"', {created_at}, '","updated_at":"', {updated_at}, '"}}') AS stamps
   FROM calendar_events e
  WHERE e.project_id = :project
    AND e.calendar_id NOT IN (SELECT d.id FROM calendars d WHERE d.project_id = :project AND d.deleted_at IS NOT NULL)
 """
+# Asked for the rows of a page alone, where a join would come before its limit.
+_OVERRIDE: Final = """coalesce(to_json(coalesce(e.bot_override, CASE WHEN e.series_id IS NOT NULL THEN (
+       SELECT o.bot_override FROM series_overrides o
+        WHERE o.calendar_id = e.calendar_id AND o.series_id = e.series_id) END)), 'null')"""
 _INSTANT: Final = """to_char(e.{} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24\\:MI\\:SS.US"Z"')"""
 _INSTANTS: Final = {name: _INSTANT.format(name) for name in ("created_at", "updated_at")}
 
@@ -82,7 +86,7 @@ _INSTANTS: Final = {name: _INSTANT.format(name) for name in ("created_at", "upda
 @cache
 def _events(sort_key: str, *, without: frozenset[str] = frozenset()) -> str:
     raw = "'null'" if "raw" in without else "coalesce(e.raw, 'null')"
-    return _EVENTS.format(sort_key=sort_key, raw=raw, **_INSTANTS)
+    return _EVENTS.format(sort_key=sort_key, raw=raw, override=_OVERRIDE, **_INSTANTS)
 
 
 EVENT_FILTERS: Final[Mapping[str, str]] = {

@@ -25,10 +25,10 @@ class Assignment:
     """Rules that have no bot."""
 
 
-def assign(wanted: Sequence[Rule], bots: Sequence[Row], *, is_forced: bool) -> Assignment:
+def assign(wanted: Sequence[Rule], bots: Sequence[Row]) -> Assignment:
     """Share an event's bots of rules out between the rules that want one.
 
-    `bots`: all of the event with a rule, ended ones too. `is_forced`: the owner overrides what was ended before.
+    `bots`: all of the event with a rule, ended ones too.
     """
     result, left = Assignment(), list(bots)
     unserved = []
@@ -44,15 +44,20 @@ def assign(wanted: Sequence[Rule], bots: Sequence[Row], *, is_forced: bool) -> A
         if bot is not None:
             left.remove(bot)
             result.served.append((bot, _adoption(bot, rule)))
-        elif is_forced or not any(blocks(each, rule) for each in left):
+        elif not any(blocks(each, rule) for each in left):
             result.new.append(rule)
     result.unwanted = [bot for bot in left if bot.state in LIVE and not bot.is_by_hand]
     return result
 
 
 def _adoption(bot: Row, rule: Rule) -> Rule | None:
-    """Its rule, where the bot is not yet what that makes it. What is at another back end already stays there."""
+    """Its rule, where the bot is not yet what that makes it. What is at another back end already stays there.
+
+    One that is in its meeting stays what it is.
+    """
     if bot.is_by_hand or (bot.rule_id, bot.rule_version) == (rule.id, rule.version):
+        return None
+    if bot.state in LIVE and bot.is_at_back_end and bot.join_at <= bot.now:
         return None
     is_elsewhere = (bot.is_at_back_end and bot.launcher_id != rule.launcher_id) if bot.state in LIVE else False
     return None if is_elsewhere else rule
@@ -76,6 +81,6 @@ def may_return(bot: Row) -> bool:
 
 
 def blocks(bot: Row, rule: Rule) -> bool:
-    """Whether a bot keeps the rule that made it from making another."""
+    """Whether an ended bot keeps a rule from making another on its event."""
     is_ended = bot.is_removed or bot.state == "failed"
     return bool(is_ended and bot.rule_id == rule.id and bot.rule_version == rule.version)

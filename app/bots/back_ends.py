@@ -46,6 +46,8 @@ SELECT EXISTS (SELECT FROM rules r WHERE r.project_id = :project AND r.launcher_
                           AND b.state IN ('scheduled', 'launching'))
                   AND (b.state IN ('scheduled', 'launching', 'launched') AND b.ends_at > app_now()
                        OR b.due_at IS NOT NULL))
+       OR EXISTS (SELECT FROM rules r
+                   WHERE r.project_id = :project AND r.launcher_id = :id AND r.deleted_at IS NULL)
 """
 _DELETE: Final = """
 UPDATE launchers SET deleted_at = app_now(), is_default = false, api_key_sealed = NULL, updated_at = app_now()

@@ -6,12 +6,12 @@ over. Keys are locked before they are looked at, in one statement and in one ord
 which are synced at once wait for each other, and the second sees what the first has made.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from app.db import ReadTx, Tx
+from app.db import ReadTx, Row, Tx
 
 LOCKS: Final = 256
 """Locks that all keys of a project share: a round with thousands of meetings must not fill the server's table."""
@@ -32,11 +32,13 @@ SELECT b.deduplication_key AS key, b.id FROM bots b
 _OF_BOTS: Final = "SELECT bot_id, key FROM bot_claims WHERE bot_id = ANY (CAST(:bots AS uuid[]))"
 
 _HOLDERS: Final = """
-SELECT c.key, b.id, b.rule_id, b.is_removed, b.state = 'failed' AS is_failed
+SELECT c.key, b.id, b.rule_id, b.is_removed, b.state = 'failed' AS is_failed, b.state,
+       b.calendar_event_id, b.join_at, b.ends_at
   FROM bot_claims c JOIN bots b ON b.id = c.bot_id LEFT JOIN rules r ON r.id = b.rule_id AND r.deleted_at IS NULL
  WHERE c.project_id = :project AND c.key = ANY (CAST(:keys AS text[]))
    AND (b.state IN ('scheduled', 'launching', 'launched') AND b.ends_at > app_now()
         OR (b.is_removed OR b.state = 'failed') AND b.rule_version = r.version)
+ ORDER BY b.is_removed, b.state = 'failed', b.id
 """
 
 _STORE: Final = """
@@ -67,7 +69,7 @@ class Holder:
         """Whether it is not there, and keeps others away all the same."""
         return self.is_removed or self.is_failed
 
-    def lets(self, bot: UUID, rule: UUID, *, is_forced: bool) -> bool:
+    def lets(self, bot: UUID | None, rule: UUID, *, is_forced: bool) -> bool:
         """Whether a rule's bot may have the key; `is_forced`: the event's owner wants one whatever has ended before."""
         if self.bot == bot or (self.is_ended and is_forced):
             return True
@@ -107,10 +109,13 @@ async def of_bots(tx: Tx, bots: Collection[UUID]) -> dict[UUID, frozenset[str]]:
 
 async def holders(tx: Tx, *, project: UUID, keys: Collection[str]) -> dict[str, Holder]:
     """Whose these keys are, where that counts."""
-    if not keys:
-        return {}
-    rows = await tx.rows(_HOLDERS, {"project": project, "keys": list(keys)})
+    rows = await holding(tx, project=project, keys=keys)
     return {row.key: Holder(row.id, row.rule_id, row.is_removed, row.is_failed) for row in rows}
+
+
+async def holding(tx: ReadTx, *, project: UUID, keys: Collection[str]) -> Sequence[Row]:
+    """The same as rows, one for each key; live ones first."""
+    return await tx.rows(_HOLDERS, {"project": project, "keys": list(keys)}) if keys else []
 
 
 async def store(

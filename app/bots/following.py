@@ -7,12 +7,13 @@ another, and writes the whole of it. What a plan costs does not depend on how ma
 
 import asyncio
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from time import monotonic
 from typing import Final
 from uuid import UUID
 
-from app.bots import claims, evaluations, records, rulebook, writing
+from app.bots import claims, evaluations, records, rulebook, splitting, writing
 from app.bots.planning import Plan, plan
 from app.bots.resolving import resolve
 from app.bots.rules import Candidate, Ground, Rule, wanted
@@ -41,6 +42,9 @@ _DETACH: Final = """
 UPDATE bots b SET calendar_event_id = NULL, calendar_id = NULL
   FROM (SELECT id FROM bots WHERE calendar_id = :calendar ORDER BY id FOR NO KEY UPDATE) d WHERE b.id = d.id
 """
+_END_SERIES: Final = """
+UPDATE rules SET deleted_at = app_now() WHERE series_calendar_id = :calendar AND deleted_at IS NULL
+"""
 
 
 async def synced(rt: Runtime, tx: Tx, calendar_id: UUID, event_ids: Sequence[UUID], *, is_reconnected: bool) -> int:
@@ -58,16 +62,24 @@ async def synced(rt: Runtime, tx: Tx, calendar_id: UUID, event_ids: Sequence[UUI
         await evaluations.request(tx, [calendar_id])
     params = {"calendar": calendar_id, "events": list(event_ids)}
     bots = await tx.rows(_OF_CALENDAR, params) if is_reconnected else await tx.rows(_OF_EVENTS, params)
-    return await _judge(rt, tx, *book, event_ids, bots)
+    return await _judge(rt, tx, *book, event_ids, bots, is_round=True)
 
 
-async def judged_anew(rt: Runtime, tx: Tx, calendar_id: UUID, event_ids: Sequence[UUID]) -> int:
-    """Apply the rules, which have changed, to these events; how many bots changed. Their calendar's row is locked."""
+async def judged_anew(
+    rt: Runtime, tx: Tx, calendar_id: UUID, event_ids: Sequence[UUID], *, first: tuple[UUID, UUID] | None = None
+) -> int:
+    """Apply the rules, which have changed, to these events; how many bots changed. Their calendar's row is locked.
+
+    `first`: a series' new rule, and the event whose bot gets the rule's deduplication key as it is.
+    """
     book = await rulebook.of_calendar(tx, calendar_id)
     if book is None or not event_ids:
         return 0
+    ground, rules = book
+    if first is not None:
+        rules = [replace(rule, first_event_id=first[1]) if rule.id == first[0] else rule for rule in rules]
     bots = await tx.rows(_OF_EVENTS, {"events": list(event_ids)})
-    return await _judge(rt, tx, *book, event_ids, bots)
+    return await _judge(rt, tx, ground, rules, event_ids, bots)
 
 
 async def disconnected(rt: Runtime, tx: Tx, calendar_id: UUID) -> int:
@@ -85,18 +97,29 @@ async def _end(rt: Runtime, tx: Tx, calendar_id: UUID, reason: Reason) -> int:
     book = await rulebook.of_calendar(tx, calendar_id) if bots else None
     if reason == "calendar_deleted":
         await tx.execute(_DETACH, {"calendar": calendar_id})
+        await tx.execute(_END_SERIES, {"calendar": calendar_id})
     if book is None:
         return 0
     return await carry_out(rt, tx, book[0], plan(bots, [], {}, now=rt.clock.now(), ended=reason), book[1])
 
 
 async def _judge(
-    rt: Runtime, tx: Tx, ground: Ground, rules: Sequence[Rule], event_ids: Collection[UUID], bots: Sequence[Row]
+    rt: Runtime,
+    tx: Tx,
+    ground: Ground,
+    rules: Sequence[Rule],
+    event_ids: Collection[UUID],
+    bots: Sequence[Row],
+    *,
+    is_round: bool = False,
 ) -> int:
     if not bots and not rules:
         return 0
     ids = {*event_ids, *(bot.calendar_event_id for bot in bots)}
-    candidates = await rulebook.events(tx, ids, ground)
+    candidates: Sequence[Candidate] = await rulebook.events(tx, ids, ground)
+    if is_round:
+        touched = set(event_ids)
+        candidates, rules = await splitting.carry_over(tx, ground.calendar_id, candidates, rules, touched=touched)
     now = rt.clock.now()
     wants = await wanted_by(rules, candidates, now=now)
     return await carry_out(rt, tx, ground, plan(bots, candidates, wants, now=now), rules)

@@ -25,11 +25,13 @@ _EVENT_CALENDAR: Final = """
 SELECT e.calendar_id FROM calendar_events e JOIN calendars c ON c.id = e.calendar_id AND c.deleted_at IS NULL
  WHERE e.project_id = :project AND e.id = :id
 """
-_LOCK_CALENDAR: Final = "SELECT state FROM calendars WHERE id = :id AND deleted_at IS NULL FOR NO KEY UPDATE"
+LOCK_CALENDAR: Final = "SELECT state FROM calendars WHERE id = :id AND deleted_at IS NULL FOR NO KEY UPDATE"
 _EVENT: Final = """
 SELECT e.is_deleted, e.deletion_kind, e.status, e.meeting_url, e.meeting_platform, e.start_time, e.end_time,
-       e.series_id, app_now() AS now
-  FROM calendar_events e WHERE e.id = :id
+       e.series_id, coalesce(e.bot_override, o.bot_override) AS bot_override, app_now() AS now
+  FROM calendar_events e
+  LEFT JOIN series_overrides o ON o.calendar_id = e.calendar_id AND o.series_id = e.series_id
+ WHERE e.id = :id
 """
 _INSERT: Final = """
 INSERT INTO bots (id, project_id, state, bot_name, meeting_url, meeting_platform, join_at, ends_at, calendar_id,
@@ -107,8 +109,8 @@ async def make(rt: Runtime, tx: Tx, *, project_id: UUID, new: NewBot) -> UUID:
     calendar_id, series_id = None, None
     await fitting.hold_launchers(tx, project_id)
     if new.event_id is not None:
-        calendar_id, row = await _event(tx, project_id, new.event_id)
-        meeting, series_id = _meeting(row), row.series_id
+        calendar_id, row = await event_of(tx, project_id, new.event_id)
+        meeting, series_id = meeting_of(row), row.series_id
     else:
         meeting = _own_meeting(rt, new.meeting_url or "", new.meeting_platform, new.join_at)
     launcher = await fitting.launcher(tx, project_id, new.launcher_id)
@@ -137,26 +139,27 @@ async def make(rt: Runtime, tx: Tx, *, project_id: UUID, new: NewBot) -> UUID:
         },
     )
     if not inserted:
-        raise await _key_in_use(tx, project_id=project_id, key=new.deduplication_key)
+        raise await key_in_use(tx, project_id=project_id, key=new.deduplication_key)
     await records.note(tx, [(bot_id, "created", None)])
     await records.tell_states(tx, rt.queue, {bot_id: None})
     tx.after_commit(rt.queue.wake_launching)
     return bot_id
 
 
-async def _event(tx: Tx, project_id: UUID, event_id: UUID) -> tuple[UUID, Row]:
-    """The event as it is while nobody else can change it."""
+async def event_of(tx: Tx, project_id: UUID, event_id: UUID) -> tuple[UUID, Row]:
+    """The event as it is while nobody else can change it, and its calendar. Invalid, Conflict."""
     calendar_id = await tx.scalar(_EVENT_CALENDAR, {"project": project_id, "id": event_id})
-    state = None if calendar_id is None else await tx.scalar(_LOCK_CALENDAR, {"id": calendar_id})
+    state = None if calendar_id is None else await tx.scalar(LOCK_CALENDAR, {"id": calendar_id})
     row = None if state is None else await tx.row(_EVENT, {"id": event_id})
     if calendar_id is None or row is None:
-        raise _invalid("/calendar_event_id", "not_found", "there is no such event")
+        raise refusal("/calendar_event_id", "not_found", "there is no such event")
     if state != "connected":
         raise Conflict("the calendar is disconnected", code="calendar_disconnected")
     return calendar_id, row
 
 
-def _meeting(row: Row) -> Meeting:
+def meeting_of(row: Row) -> Meeting:
+    """The meeting that an event leads to. Invalid where a bot could not join it."""
     event = Event(
         is_deleted=row.is_deleted,
         deletion_kind=row.deletion_kind,
@@ -169,9 +172,9 @@ def _meeting(row: Row) -> Meeting:
     meeting = event.meeting()
     if not isinstance(meeting, Meeting):
         code = "event_without_link" if meeting == "link_gone" else "event_gone"
-        raise _invalid("/calendar_event_id", code, _WHY[meeting])
+        raise refusal("/calendar_event_id", code, _WHY[meeting])
     if meeting.ends_at <= row.now:
-        raise _invalid("/calendar_event_id", "event_over", "the event is over")
+        raise refusal("/calendar_event_id", "event_over", "the event is over")
     return meeting
 
 
@@ -186,11 +189,11 @@ _WHY: Final = {
 def _own_meeting(rt: Runtime, url: str, platform: str | None, join_at: datetime | None) -> Meeting:
     now = rt.clock.now()
     if join_at is None:
-        raise _invalid("/join_at", "missing", "is needed without an event")
+        raise refusal("/join_at", "missing", "is needed without an event")
     if join_at < now - timedelta(minutes=1):
-        raise _invalid("/join_at", "in_the_past", "must not be in the past")
+        raise refusal("/join_at", "in_the_past", "must not be in the past")
     if join_at > now + MOST_AHEAD:
-        raise _invalid("/join_at", "out_of_range", "must be within three years")
+        raise refusal("/join_at", "out_of_range", "must be within three years")
     return Meeting(url, platform, join_at, join_at + OWN_MEETING)
 
 
@@ -198,15 +201,17 @@ def _hand_over(launcher: Row | None) -> float:
     return float(launcher.hand_over_seconds if launcher else WEBHOOK_HAND_OVER)
 
 
-def _invalid(pointer: str, code: str, message: str) -> Invalid:
+def refusal(pointer: str, code: str, message: str) -> Invalid:
+    """A 422 about one place."""
     return Invalid(f"{pointer}: {message}", errors=(FieldProblem(pointer, code, message),))
 
 
-async def _key_in_use(tx: Tx, *, project_id: UUID, key: str | None) -> Conflict:
+async def key_in_use(tx: Tx, *, project_id: UUID, key: str | None, but: UUID | None = None) -> Conflict:
+    """The refusal of a deduplication key that another live bot than this one has."""
     existing = await tx.scalar(
         "SELECT id FROM bots WHERE project_id = :project AND deduplication_key = :key"
-        " AND state IN ('scheduled', 'launching', 'launched')",
-        {"project": project_id, "key": key},
+        " AND state IN ('scheduled', 'launching', 'launched') AND id IS DISTINCT FROM :but",
+        {"project": project_id, "key": key, "but": but},
     )
     extra = {"existing_id": public(BOT, existing)} if existing else {}
     return Conflict("a live bot with this deduplication key exists", code="deduplication_key_in_use", extra=extra)
@@ -218,7 +223,7 @@ async def _lock(tx: Tx, project_id: UUID, bot_id: UUID) -> Row:
     if found is None:
         raise NotFound
     if found.calendar_id is not None:
-        await tx.scalar(_LOCK_CALENDAR, {"id": found.calendar_id})
+        await tx.scalar(LOCK_CALENDAR, {"id": found.calendar_id})
     row = await tx.row(_LOCK, {"id": bot_id})
     if row is None:
         raise NotFound
@@ -235,10 +240,8 @@ async def change(rt: Runtime, tx: Tx, *, project_id: UUID, bot_id: UUID, patch: 
         raise Conflict(f"the bot is {row.state}", code="bot_not_live")
     if row.join_at <= row.now:
         raise Conflict("the bot's time to join has come", code="bot_joined")
-    fixed = sorted(patch.given & {"meeting_url", "join_at"}) if row.calendar_event_id is not None else []
-    if fixed:
-        errors = tuple(FieldProblem(f"/{name}", "read_only", "comes from the event") for name in fixed)
-        raise Invalid("link and time of a bot on an event come from the event", errors=errors)
+    if row.calendar_event_id is not None:
+        refuse_fixed(patch)
     if not patch.given:
         return
     launcher = await fitting.launcher(tx, project_id, row.launcher_id)
@@ -266,6 +269,14 @@ async def change(rt: Runtime, tx: Tx, *, project_id: UUID, bot_id: UUID, patch: 
     await tx.execute(_CHANGE.format(sets=", ".join(sets), join_at=join_at), params)
     await records.note(tx, [(bot_id, "changed", ", ".join(sorted(patch.given)))])
     tx.after_commit(rt.queue.wake_launching)
+
+
+def refuse_fixed(patch: BotPatch) -> None:
+    """Refuse what a bot on an event has from there."""
+    fixed = sorted(patch.given & {"meeting_url", "join_at"})
+    if fixed:
+        errors = tuple(FieldProblem(f"/{name}", "read_only", "comes from the event") for name in fixed)
+        raise Invalid("link and time of a bot on an event come from the event", errors=errors)
 
 
 async def remove(rt: Runtime, tx: Tx, *, project_id: UUID, bot_id: UUID) -> None:

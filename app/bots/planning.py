@@ -8,19 +8,17 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from app.bots.assigning import Assignment, assign, may_return
 from app.bots.rules import Candidate, Rule
+from app.bots.splitting import NEAR
 from app.bots.standing import LIVE, Meeting, Reason, State, Step, follow
 from app.bots.writing import NewBot, standing_of
 from app.db import Row
 from app.ids import new_ids
 from app.meetings import canonical_key
-
-NEAR = timedelta(days=1)
-"""How far from the old one an occurrence of a series that was split may be to be the same."""
 
 
 @dataclass(slots=True)
@@ -83,7 +81,7 @@ def _of_event(made: Plan, candidate: Candidate, bots: Sequence[Row], wants: Sequ
     owned = [bot for bot in bots if bot.rule_id is not None]
     by_rule: Assignment | None = None
     if (wants or owned) and isinstance(meeting, Meeting) and meeting.ends_at > now:
-        by_rule = assign(wants, owned, is_forced=candidate.override == "always")
+        by_rule = assign(wants, owned)
         _assigned(made, candidate, meeting, by_rule)
     touched = set() if by_rule is None else {bot.id for bot, _ in by_rule.served} | {b.id for b in by_rule.unwanted}
     for bot in bots:
@@ -116,9 +114,9 @@ def _assigned(made: Plan, candidate: Candidate, meeting: Meeting, found: Assignm
 
 
 def own_key(rule: Rule, candidate: Candidate) -> str | None:
-    """The deduplication key of a bot that a series' rule makes."""
-    if rule.deduplication_key is None:
-        return None
+    """The deduplication key of a rule's new bot on an event."""
+    if rule.deduplication_key is None or candidate.id == rule.first_event_id:
+        return rule.deduplication_key
     return f"{rule.deduplication_key}:{candidate.content.get('original_start_time') or ''}"
 
 

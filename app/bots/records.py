@@ -21,20 +21,23 @@ EVENTS_SHOWN: Final = 50
 CONFIG_TOLD: Final = 8_000
 """Bytes of a config that a message repeats; a longer one is to be read."""
 
-COLUMNS: Final = """
+SEEN_RULE: Final = "(SELECT r.id FROM rules r WHERE r.id = b.rule_id AND r.series_id IS NULL)"
+"""Null of the bots of a series, whose rule nobody sees."""
+
+HOLD_REASON: Final = """
+CASE WHEN b.transfer_since IS NOT NULL THEN 'transfer'
+     ELSE (SELECT coalesce(s.failure_code, s.health_status) FROM sync_state s
+            WHERE s.calendar_id = b.calendar_id AND s.health_status <> 'healthy'
+              AND b.state IN ('scheduled', 'launching', 'launched')) END
+"""
+"""`transfer`, or what keeps its calendar from being up to date; then it launches as last known."""
+
+COLUMNS: Final = f"""
 b.id, b.project_id, b.state, b.state_reason, b.bot_name, b.meeting_url, b.meeting_platform, b.join_at,
 b.calendar_event_id, b.calendar_id, b.deduplication_key, CAST(b.metadata AS text) AS metadata,
 CAST(b.config AS text) AS config, b.launcher_id, b.external_id, b.series_id, b.revision, b.ends_at, b.created_at,
 b.updated_at,
-(SELECT r.id FROM rules r WHERE r.id = b.rule_id AND r.series_id IS NULL) AS rule_id,
-CASE WHEN b.transfer_since IS NOT NULL THEN 'transfer'
-     ELSE (SELECT coalesce(s.failure_code, s.health_status) FROM sync_state s
-            WHERE s.calendar_id = b.calendar_id AND s.health_status <> 'healthy'
-              AND b.state IN ('scheduled', 'launching', 'launched')) END AS hold_reason
-"""
-"""`hold_reason`: `transfer`, or what keeps its calendar from being up to date; then it launches as last known.
-
-`rule_id` is null of the bots of a series, whose rule nobody sees.
+{SEEN_RULE} AS rule_id, {HOLD_REASON} AS hold_reason
 """
 
 EVENTS: Final = f"""

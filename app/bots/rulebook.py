@@ -19,7 +19,7 @@ CAST(p.meeting_preferences AS text) AS meeting_preferences
 
 RULE: Final = """
 r.id, r.name, r.version, r.match, r.dedup_scope AS scope, r.bot_name, CAST(r.config AS text) AS config, r.launcher_id,
-r.series_id, r.deduplication_key, CAST(r.metadata AS text) AS metadata
+r.series_id, r.deduplication_key, CAST(r.metadata AS text) AS metadata, r.further_series
 """
 """The columns that `Rule` takes, in its order."""
 
@@ -86,6 +86,7 @@ def rule_of(row: Row) -> Rule:
         series_id=row.series_id,
         deduplication_key=row.deduplication_key,
         metadata=row.metadata,
+        further_series=frozenset(row.further_series or ()),
     )
 
 

@@ -42,6 +42,10 @@ class Rule:
     series_id: str | None = None
     deduplication_key: str | None = None
     metadata: str | None = None
+    further_series: frozenset[str] = frozenset()
+    """Those that its series was split into."""
+    first_event_id: UUID | None = None
+    """Of a series' rule that is being made: the event whose bot gets its deduplication key as it is."""
 
     @property
     def slot(self) -> UUID | Scope:
@@ -52,7 +56,8 @@ class Rule:
         """Whether it is this series' rule. Google splits a series by a new one, named after the first."""
         if self.series_id is None or series_id is None:
             return False
-        return series_id == self.series_id or series_id.startswith(f"{self.series_id}_R")
+        is_named_after = series_id.startswith(f"{self.series_id}_R")
+        return series_id == self.series_id or is_named_after or series_id in self.further_series
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ rules = Table(
     Column("launcher_id", ForeignKey("launchers.id")),
     Column("series_calendar_id", ForeignKey("calendars.id", ondelete="SET NULL")),
     Column("series_id", Text),
+    Column("further_series", ARRAY(Text), nullable=False, server_default=text("'{}'")),  # that it was split into
     Column("deduplication_key", Text),  # of a series: that of the first bot, and what those of the others begin with
     Column("metadata", JSONB),  # of a series: its bots'
     Column("version", Integer, nullable=False, server_default=text("1")),  # grows with what its bots have to know

@@ -56,6 +56,7 @@ def upgrade() -> None:
         sa.Column("launcher_id", sa.Uuid()),
         sa.Column("series_calendar_id", sa.Uuid()),
         sa.Column("series_id", sa.Text()),
+        sa.Column("further_series", sa.ARRAY(sa.Text()), nullable=False, server_default=sa.text("'{}'")),
         sa.Column("deduplication_key", sa.Text()),
         sa.Column("metadata", sa.dialects.postgresql.JSONB()),
         sa.Column("version", sa.Integer(), nullable=False, server_default=sa.text("1")),

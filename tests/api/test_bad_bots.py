@@ -36,6 +36,8 @@ BOT_FIELDS: list[Any] = [
     ({"bot_name": "n" * 101}, "too_long", "/bot_name"),
     ({"calendar_event_id": "evt_01JD4Q9A7B9D1F3G5H7K9M1N3P"}, "not_allowed", "/meeting_url", "/join_at"),
     ({"calendar_event_id": 7}, "wrong_type", "/calendar_event_id"),
+    ({"all_occurrences": True}, "not_a_series", "/all_occurrences"),
+    ({"all_occurrences": 1}, "wrong_type", "/all_occurrences"),
     ({"meeting_url": None}, "missing", "/meeting_url"),
     ({"join_at": None}, "missing", "/join_at"),
     ({"meeting_url": None, "join_at": None}, "missing", "/meeting_url", "/join_at"),
@@ -83,7 +85,6 @@ BOT_FIELDS: list[Any] = [
             ("state", "launched"),
             ("external_id", "x"),
             ("rule_id", None),
-            ("all_occurrences", True),
             ("recording_settings", {}),
         )
     ),
@@ -113,8 +114,15 @@ async def test_fields_of_a_bot_that_nothing_has(client: httpx.AsyncClient, subte
     ):
         with subtests.test(case=str(change)):
             refused(await client.patch(url, json=change), code, pointer)
-    refused(await client.patch(f"{url}?all_occurrences=true", json={}), "unknown_parameter", "all_occurrences")
-    refused(await client.delete(f"{url}?all_occurrences=true"), "unknown_parameter", "all_occurrences")
+    for query, code, pointer in (
+        ("all_occurrences=perhaps", "wrong_type", "all_occurrences"),
+        ("all_occurrences=true&all_occurrences=true", "repeated_parameter", "all_occurrences"),
+        ("occurrences=all", "unknown_parameter", "occurrences"),
+    ):
+        refused(await client.patch(f"{url}?{query}", json={}), code, pointer)
+        refused(await client.delete(f"{url}?{query}"), code, pointer)
+    refused(await client.patch(f"{url}?all_occurrences=true", json={}), "not_found", status=404)
+    refused(await client.delete(f"{url}?all_occurrences=true"), "not_found", status=404)
     for answer in (await client.get(url), await client.patch(url, json={}), await client.delete(url)):
         refused(answer, "not_found", status=404)
 
