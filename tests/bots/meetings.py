@@ -1,10 +1,9 @@
 """Meetings that stand in several calendars, rules that change, and what has to hold of their bots whatever happens."""
 
 from typing import Any
-from uuid import UUID
 
 from app.bots import evaluations
-from app.ids import EVENT, RULE, parse
+from app.ids import RULE, parse
 from sandbox.model import Event
 from tests.bots.stage import Bots, Json
 from tests.harness import Actor, Connected
@@ -65,17 +64,8 @@ async def change_rule(actor: Actor, rule: Json, sets: str, **params: Any) -> Non
 
 
 async def override(actor: Actor, event: Json, value: str | None) -> None:
-    """Say of one event that it gets a bot always, or never."""
-    async with actor.rt.db.transaction() as tx:
-        key, calendar = parse(EVENT, event["id"]), event["calendar_id"]
-        assert key is not None
-        params = {"value": value, "id": key}
-        assert await tx.execute("UPDATE calendar_events SET bot_override = :value WHERE id = :id", params)
-        await evaluations.request_events(tx, {_calendar(calendar): [key]})
-
-
-def _calendar(shown: str) -> UUID:
-    return Connected(shown, None, "").key  # type: ignore[arg-type] # only its id is asked
+    """Override the rules for an event."""
+    await actor.call("PATCH", f"/calendar_events/{event['id']}", json={"bot_override": value})
 
 
 async def disconnect(actor: Actor, calendar: Connected) -> None:

@@ -141,7 +141,7 @@ async def _round(actor: Actor, bots: Bots, *, events: int, rules: int) -> list[s
 
 
 def _of_bots(statements: list[str]) -> list[str]:
-    names = ("bot", "rules", "rule_evaluations", "pg_advisory", "k.lock")
+    names = ("bots", "bot_", "rules", "rule_evaluations", "pg_advisory", "k.lock")
     return [" ".join(one.split())[:60] for one in statements if any(name in one for name in names)]
 
 
