@@ -4,7 +4,7 @@ The receiver is the sandbox's sink, a process of its own, which verifies each si
 remembers all that came. Nothing is known here but what a customer gets to know.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import httpx
 Json = dict[str, Any]
 HOOK = "demo"
 EVENTS_UPDATE = "calendar.events_update"
+BOT_STATE_CHANGE = "bot.state_change"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,10 @@ class Application:
         answer.raise_for_status()
         return dict(answer.json()) if answer.content else {}
 
-    async def subscribe(self, hook: str = HOOK) -> Json:
+    async def subscribe(self, hook: str = HOOK, triggers: Sequence[str] = (EVENTS_UPDATE,)) -> Json:
         """A webhook endpoint at the receiver, which is told the secret that signs."""
         url = f"{self._sink_url}/hooks/{hook}"
-        endpoint = await self.call("POST", "/webhooks", body={"url": url, "triggers": [EVENTS_UPDATE]})
+        endpoint = await self.call("POST", "/webhooks", body={"url": url, "triggers": list(triggers)})
         told = await self._client.put(f"{self._sink_url}/_sink/hooks/{hook}", json={"secrets": [endpoint["secret"]]})
         told.raise_for_status()
         return endpoint
@@ -78,6 +79,20 @@ class Application:
         """All pages of a calendar's events, without `raw`."""
         query = {"calendar_id": calendar_id, "limit": 100, "exclude": "raw,bots", **filters}
         return [event async for event in self._pages("/calendar_events", query)]
+
+    async def highest(self, calendar_id: str) -> int:
+        """The calendar's highest sequence number, 0 without any event."""
+        query = {"calendar_id": calendar_id, "ordering": "-change_seq", "limit": 1, "exclude": "raw,bots"}
+        found = (await self.call("GET", "/calendar_events", query=query))["results"]
+        return int(found[0]["change_seq"]) if found else 0
+
+    async def bot(self, bot_id: str) -> Json:
+        """One bot, with what happened to it."""
+        return await self.call("GET", f"/bots/{bot_id}")
+
+    async def bots(self) -> list[Json]:
+        """Every bot of the project, ended ones too."""
+        return [bot async for bot in self._pages("/bots", {"limit": 100})]
 
     async def _pages(self, path: str, query: Json) -> AsyncIterator[Json]:
         page = await self.call("GET", path, query=query)
@@ -104,6 +119,15 @@ class Application:
             if one.is_acknowledged and one.trigger == EVENTS_UPDATE and one.calendar_id == calendar_id:
                 seen.setdefault(one.id, one)
         return list(seen.values())
+
+    def told_up_to(self, calendar_id: str) -> int:
+        """The calendar's highest sequence number that a message has told of."""
+        return max((message.span[1] for message in self.messages(calendar_id) if message.span), default=0)
+
+    def transitions(self, state: str) -> list[Message]:
+        """The acknowledged messages that tell of a bot's step into this state, in order of arrival."""
+        steps = (one for one in self.attempts if one.is_acknowledged and one.trigger == BOT_STATE_CHANGE)
+        return [one for one in steps if one.data["new_state"] == state]
 
 
 def _message(received: Json) -> Message:

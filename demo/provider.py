@@ -42,12 +42,22 @@ class Provider:
         return [await self._account(firsts[provider]) for provider in ("google", "microsoft")]
 
     async def _account(self, made: Json) -> Account:
-        names = ("client_id", "client_secret", "refresh_token")
         now = datetime.now(UTC)
         shown = await self.instances(made["calendar_id"], now, now + timedelta(days=28))
-        zone = ZoneInfo(shown[0]["time_zone"])
-        credentials = {"platform": made["provider"], **{name: made[name] for name in names}}
-        return Account(made["provider"], made["email"], made["calendar_id"], zone, credentials)
+        return _granted(made, ZoneInfo(shown[0]["time_zone"]))
+
+    async def person(self, provider: str, email: str, zone: ZoneInfo) -> Account:
+        """One more account, with an empty calendar."""
+        draft = {"provider": provider, "email": email, "time_zone": zone.key}
+        return _granted(await self._call("POST", "/_sandbox/accounts", draft), zone)
+
+    async def revoke(self, account: Account) -> None:
+        """Take back what the account has granted."""
+        await self._edit("POST", f"/_sandbox/accounts/{path_part(account.email)}/revoke")
+
+    async def attendance(self) -> list[Json]:
+        """Which bots the back ends were given for which meeting, and which of them came."""
+        return list((await self._call("GET", "/_sandbox/backends/meetings"))["meetings"])
 
     async def create(self, calendar_id: str, **draft: object) -> str:
         """A new event or series; its id."""
@@ -87,6 +97,12 @@ class Provider:
         answer = await self._client.request(method, self._url + path, json=body)
         answer.raise_for_status()
         return dict(answer.json())
+
+
+def _granted(made: Json, zone: ZoneInfo) -> Account:
+    names = ("client_id", "client_secret", "refresh_token")
+    credentials = {"platform": made["provider"], **{name: made[name] for name in names}}
+    return Account(made["provider"], made["email"], made["calendar_id"], zone, credentials)
 
 
 def events_path(calendar_id: str, event_id: str | None = None) -> str:

@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 from json import loads
 
 from demo import services, telling, verdict
-from demo.application import Application, Json, Message
+from demo.application import BOT_STATE_CHANGE, EVENTS_UPDATE, Application, Json, Message
+from demo.bots import Bots
+from demo.connecting import first_sync
 from demo.processes import ROOT, Stack, StackError, http
 from demo.provider import Provider
 from demo.story import Connected, Edit, Story, add_clock_series
@@ -18,7 +20,6 @@ LOGS = ROOT / ".punctual" / "logs" / "demo"
 AUDIT_SECONDS = 6
 SEEDED = 104
 """Entries per calendar that are asked of the seed, which makes somewhat fewer: about 200 in all."""
-FIRST_SYNC_SECONDS = 30.0
 WEBHOOK_SECONDS = 20.0
 """How long an edit may take to arrive; where one does not, no more are made and what there is is judged."""
 
@@ -72,7 +73,7 @@ class Demo:
         self._flaws: list[str] = []
 
     async def run(self) -> Verdict:
-        """Connect, edit, compare."""
+        """Connect, edit, have bots follow, compare."""
         calendars = await self._connect()
         say()
         say("  Each edit but the last two is announced by a push; a sync follows after a second of quiet.")
@@ -89,6 +90,13 @@ class Demo:
                 if not await self._follow(edit, before):
                     break
         say()
+        if not self._flaws:  # else the bots' part would show no more than what is wrong already
+            bots = Bots(self._stack, self._provider, self._application, calendars)
+            await bots.run()
+            calendars = bots.calendars
+            self._edits += bots.edits
+            self._flaws += bots.flaws
+            say()
         return await self._judge(calendars)
 
     # --- connecting ---
@@ -96,7 +104,7 @@ class Demo:
     async def _connect(self) -> list[Connected]:
         accounts = await self._provider.seed(count=SEEDED)
         series = [await add_clock_series(self._provider, account) for account in accounts]
-        endpoint = await self._application.subscribe()
+        endpoint = await self._application.subscribe(triggers=[EVENTS_UPDATE, BOT_STATE_CHANGE])
         say(f"  endpoint   {endpoint['id']} listens to {', '.join(endpoint['triggers'])}")
         say()
         asked = time.time()
@@ -105,37 +113,13 @@ class Demo:
             for account in accounts
         ]
         for calendar in calendars:
-            await self._first_sync(calendar, asked)
+            await first_sync(self._stack, self._application, calendar, asked)
+            self._numbers[calendar.id] = self._application.told_up_to(calendar.id)
         coming = {"start_time_gte": datetime.now(UTC).isoformat(), "ordering": "start_time"}
         for calendar, one in zip(calendars, series, strict=True):
             occurrences = await self._application.events(calendar.id, series_id=one.id, **coming)
             say(f"  {calendar.label:<10} {one.told(occurrences[0])}")
         return calendars
-
-    async def _first_sync(self, calendar: Connected, asked: float) -> None:
-        """Until its first message has come, its push channel is open, and it was looked at once more after that."""
-
-        async def has_come() -> bool:
-            await self._application.look(wait=0.2)
-            return bool(self._application.messages(calendar.id))
-
-        await self._stack.until(has_come, seconds=FIRST_SYNC_SECONDS, what=f"the first sync of {calendar.label}")
-        message = self._application.messages(calendar.id)[0]
-        first_sync = message.data["last_successful_sync_at"]
-
-        async def is_settled() -> bool:
-            state = await self._application.calendar(calendar.id)
-            return bool(state["health"]["push"]["active"] and state["last_successful_sync_at"] > first_sync)
-
-        await self._stack.until(is_settled, seconds=FIRST_SYNC_SECONDS, what=f"a push channel for {calendar.label}")
-        self._numbers[calendar.id] = (message.span or (0, 0))[1]
-        events = await self._application.events(calendar.id)
-        after = telling.milliseconds(message.at - asked)
-        all_day, recurring = (sum(bool(event[name]) for event in events) for name in ("is_all_day", "series_id"))
-        say(
-            f"  connected  {calendar.account.email}: {len(events)} events, {all_day} all-day, {recurring} of series;"
-            f" first webhook after {after}, push channel open"
-        )
 
     # --- following an edit ---
 
@@ -212,11 +196,11 @@ class Demo:
             delivered += verdict.covered(highest, spans)
             gaps = verdict.breaks(highest, spans)
             breaks += len(gaps)
-            flaws += [f"{calendar.label}: {text}" for text in gaps]
+            flaws += [f"{calendar.account.email}: {text}" for text in gaps]
             wrong, number = await self._compare(calendar)
             compared += number
             stale += len(wrong)
-            flaws += [f"{calendar.label}: {text}" for text in wrong]
+            flaws += [f"{calendar.account.email}: {text}" for text in wrong]
             unseen += self._unseen(calendar, {event["platform_uuid"]: event["change_seq"] for event in events})
         attempts = self._application.attempts
         bad = sum(not attempt.is_valid for attempt in attempts)

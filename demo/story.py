@@ -25,8 +25,13 @@ class Connected:
 
     @property
     def label(self) -> str:
-        """Whose calendar."""
+        """Where the calendar is."""
         return self.account.provider
+
+    @property
+    def person(self) -> str:
+        """Whose calendar."""
+        return self.account.email.partition("@")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,59 @@
+"""A meeting at the provider: in the calendar of everybody who is invited, as an event with one iCalendar uid."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from demo.provider import Provider
+from demo.story import Connected
+
+GUEST = {"email": "ana@guests.example", "name": "Ana"}
+
+
+class Meeting:
+    """One meeting, which its organizer changes in all calendars at once."""
+
+    def __init__(self, provider: Provider, title: str, invited: Sequence[Connected], *, url: str) -> None:
+        self._provider = provider
+        self.title = title
+        self.invited = tuple(invited)
+        self.url = url
+        self.remote_ids: Mapping[str, str] = {}
+        """The provider's id of the event in each calendar, by the calendar's id in the API."""
+
+    async def create(self, start: datetime) -> None:
+        """An hour from `start` on, the link in its location."""
+        organizer = self.invited[0].account.email
+        people = [{"email": one.account.email, "organizer": one.account.email == organizer} for one in self.invited]
+        draft = {
+            "title": self.title,
+            "location": self.url,
+            "ical_uid": f"{organizer.partition('@')[0]}-{start:%Y%m%dT%H%M%S}@meetings.example",
+            "organizer": {"email": organizer},
+            "attendees": [*people, GUEST],
+        }
+        self.remote_ids = {
+            one.id: await self._provider.create(one.account.calendar_id, **draft, **_hour(start))
+            for one in self.invited
+        }
+
+    async def move(self, start: datetime) -> None:
+        """To another hour."""
+        await self._update(**_hour(start))
+
+    async def put_elsewhere(self, url: str) -> None:
+        """Another link."""
+        self.url = url
+        await self._update(location=url)
+
+    async def cancel(self, calendars: Sequence[Connected]) -> None:
+        """Take it out of these calendars."""
+        for one in calendars:
+            await self._provider.delete(one.account.calendar_id, self.remote_ids[one.id])
+
+    async def _update(self, **changes: object) -> None:
+        for one in self.invited:
+            await self._provider.update(one.account.calendar_id, self.remote_ids[one.id], **changes)
+
+
+def _hour(start: datetime) -> dict[str, str]:
+    return {"start": start.isoformat(), "end": (start + timedelta(hours=1)).isoformat()}
