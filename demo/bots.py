@@ -44,6 +44,8 @@ class Bots:
         self._provider = provider
         self._application = application
         self._begun_at = time.monotonic()
+        self._rules: dict[str, str] = {}
+        """Their names, by their ids."""
         self.calendars = list(calendars)
         """With those that this part connects."""
         self.edits: list[tuple[Edit, int]] = []
@@ -115,7 +117,8 @@ class Bots:
     async def _rule(self, name: str, *, match: Json, scope: str, launcher: str) -> None:
         bot = {"bot_name": "Notes", "launcher_id": launcher}
         body = {"name": name, "match": match, "bot": bot, "dedup_scope": scope}
-        await self._application.call("POST", "/rules", body=body)
+        made = await self._application.call("POST", "/rules", body=body)
+        self._rules[made["id"]] = name
 
     # --- a cancellation that no push tells, which the look before joining finds ---
 
@@ -188,8 +191,7 @@ class Bots:
         decision = await self._application.call("GET", f"/calendar_events/{self._events[other.id]}/decision")
         if not decision["will_join"] or decision["meeting"]["owner_event_id"] != self._events[self._owner.id]:
             self.flaws.append(f"the decision on {other.person}'s event is {decision}")
-        reasons = [f"{one['code'].replace('_', ' ')}: {one['detail']}" for one in decision["reasons"]]
-        told = f"{'yes' if decision['will_join'] else 'no'}: {'; '.join(reasons)}"
+        told = telling.decision(decision, self._rules)
         for calendar_id, event_id in self._events.items():
             told = told.replace(event_id, f"{self._calendar(calendar_id).person}'s event")
         say(telling.row(other.person, "will a bot join, and why?", "", told))

@@ -3,6 +3,7 @@
 import sys
 import textwrap
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -45,6 +46,16 @@ def summary(entries: list[Json], messages: int, *, is_truncated: bool) -> str:
     kinds = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in counts.most_common())
     more = " and more, too many for a message" if is_truncated else ""
     return f"{len(entries)} changes{more} in {messages} message{'s' if messages > 1 else ''}: {kinds}"
+
+
+def decision(told: Json, rules: Mapping[str, str]) -> str:
+    """Whether a bot will join, and why; `rules` names them by their ids."""
+    reasons = []
+    for reason in told["reasons"]:
+        rule, words = rules.get(reason["rule_id"]), reason["code"].replace("_", " ")
+        more = "" if reason["detail"] == rule else f" ({reason['detail']})"
+        reasons.append(f"{rule}: {words}{more}" if rule else f"{words}{more}")
+    return f"{'yes' if told['will_join'] else 'no'}. {'; '.join(reasons)}"
 
 
 def _values(fields: Json, zone: ZoneInfo) -> str:
