@@ -1,4 +1,4 @@
-"""The demo's second part: bots. Rules put them on meetings, and they follow these until the back end has to let go.
+"""The demo's second part: bots. Rules put them on meetings, and each follows its meeting to the end of it.
 
 The back end is the sandbox's stand-in of Attendee. Two launchers lead to it: one hands bots over an hour ahead, so that
 everything that happens to their meeting has to be passed on; the other at the last moment, so that a bot whose meeting
@@ -21,9 +21,9 @@ from demo.telling import milliseconds, say
 
 BOT_SECONDS = 20.0
 """How long a step may take to show; where one does not, no more are made and what there is is judged."""
-QUIET = timedelta(seconds=64)
+QUIET = timedelta(seconds=66)
 """From making the meeting whose cancellation no push tells until it begins."""
-CANCELLED_BEFORE = timedelta(seconds=56)
+CANCELLED_BEFORE = timedelta(seconds=58)
 """So long before it begins it is cancelled at the latest: the look before joining is up to 54 s ahead."""
 AHEAD = timedelta(minutes=50)
 FIRST_LINK = "https://us02web.zoom.us/j/84512345678?pwd=Rb4cZ1"
@@ -293,7 +293,7 @@ class Bots:
         async def is_shown() -> bool:
             return holds((await self._application.bot(self._bot_id))[name])
 
-        await self._until(is_shown, f"the bot's {name}")
+        await self._until(is_shown, f"the bot's {name} to follow")
         return time.time()
 
     async def _at_back_end(self, holds: Callable[[Json], bool], what: str) -> Json:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from demo.provider import Provider
+from demo.provider import Json, Provider
 from demo.story import Connected
 
 GUEST = {"email": "ana@guests.example", "name": "Ana"}
@@ -22,19 +22,25 @@ class Meeting:
 
     async def create(self, start: datetime) -> None:
         """An hour from `start` on, the link in its location."""
-        organizer = self.invited[0].account.email
-        people = [{"email": one.account.email, "organizer": one.account.email == organizer} for one in self.invited]
+        organizer = self.invited[0]
         draft = {
             "title": self.title,
             "location": self.url,
-            "ical_uid": f"{organizer.partition('@')[0]}-{start:%Y%m%dT%H%M%S}@meetings.example",
-            "organizer": {"email": organizer},
-            "attendees": [*people, GUEST],
+            "ical_uid": f"{organizer.person}-{start:%Y%m%dT%H%M%S}@meetings.example",
+            "organizer": {"email": organizer.account.email, "name": organizer.person},
+            **_hour(start),
         }
         self.remote_ids = {
-            one.id: await self._provider.create(one.account.calendar_id, **draft, **_hour(start))
+            one.id: await self._provider.create(one.account.calendar_id, attendees=self._guests(one), **draft)
             for one in self.invited
         }
+
+    def _guests(self, calendar: Connected) -> list[Json]:
+        """Google's list names the organizer, Outlook's does not."""
+        organizer = self.invited[0]
+        told = {"email": organizer.account.email, "name": organizer.person, "response": "accepted", "organizer": True}
+        others = [{"email": one.account.email, "name": one.person} for one in self.invited[1:]]
+        return [*([told] if calendar.account.provider == "google" else []), *others, GUEST]
 
     async def move(self, start: datetime) -> None:
         """To another hour."""
