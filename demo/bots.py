@@ -26,6 +26,7 @@ QUIET = timedelta(seconds=66)
 CANCELLED_BEFORE = timedelta(seconds=58)
 """So long before it begins it is cancelled at the latest: the look before joining is up to 54 s ahead."""
 AHEAD = timedelta(minutes=50)
+FOUR_WEEKS = timedelta(days=28)
 FIRST_LINK = "https://us02web.zoom.us/j/84512345678?pwd=Rb4cZ1"
 OTHER_LINK = "https://us02web.zoom.us/j/86098765432?pwd=Tn9wK7"
 QUIET_LINK = "https://meet.google.com/qui-etca-ncl"
@@ -46,6 +47,8 @@ class Bots:
         self._begun_at = time.monotonic()
         self._rules: dict[str, str] = {}
         """Their names, by their ids."""
+        self._events: dict[str, str] = {}
+        """The API's event of the meeting of several, in each calendar."""
         self.calendars = list(calendars)
         """With those that this part connects."""
         self.edits: list[tuple[Edit, int]] = []
@@ -71,6 +74,7 @@ class Bots:
         say(telling.row("", "what happens", "after", "what becomes of the bots"))
         steps: tuple[Step, ...] = (
             self._start_quietly,
+            self._invite,
             self._make_rule,
             self._explain,
             self._move,
@@ -114,17 +118,15 @@ class Bots:
         made = await self._application.call("POST", "/launchers", body=body | {"hand_over_seconds": hand_over_seconds})
         return str(made["id"])
 
-    async def _rule(self, name: str, *, match: Json, scope: str, launcher: str) -> None:
-        bot = {"bot_name": "Notes", "launcher_id": launcher}
-        body = {"name": name, "match": match, "bot": bot, "dedup_scope": scope}
-        made = await self._application.call("POST", "/rules", body=body)
-        self._rules[made["id"]] = name
+    async def _add(self, rule: Json) -> None:
+        made = await self._application.call("POST", "/rules", body=rule)
+        self._rules[made["id"]] = rule["name"]
 
     # --- a cancellation that no push tells, which the look before joining finds ---
 
     async def _start_quietly(self) -> None:
         """A bot for a meeting that begins soon, and is cancelled; what becomes of it is seen at the end."""
-        await self._rule("Field team", match={"calendar_metadata": _FIELD}, scope="event", launcher=self._late)
+        await self._add(_rule("Field team", {"calendar_metadata": _FIELD}, scope="event", launcher=self._late))
         self._quiet = Meeting(self._provider, "Doorstep call", [self._grace], url=QUIET_LINK)
         start = datetime.now(UTC).replace(microsecond=0) + QUIET
         edited_at = await self._edit(self._quiet, self._quiet.create(start), "created")
@@ -158,27 +160,34 @@ class Bots:
 
     # --- one meeting of three ---
 
-    async def _make_rule(self) -> None:
-        """A rule for a meeting that stands in three calendars makes one bot."""
+    async def _invite(self) -> None:
+        """The meeting, in three calendars at both providers."""
         invited = [*self.calendars[:2], self._otto]
         self._meeting = Meeting(self._provider, "Rollout with Ana", invited, url=FIRST_LINK)
         self._start = datetime.now(UTC).replace(microsecond=0) + AHEAD
         await self._edit(self._meeting, self._meeting.create(self._start), "created")
         await self._settle(invited)
-        listed = {"start_time_gte": datetime.now(UTC).isoformat(), "is_deleted": "false", "has_meeting_url": "true"}
-        linked = [one for calendar in self.calendars for one in await self._application.events(calendar.id, **listed)]
-        self._events = {one["calendar_id"]: one["id"] for one in linked if one["name"] == self._meeting.title}
+        for one in invited:
+            (event,) = await self._application.events(one.id, ical_uid=self._meeting.ical_uid)
+            self._events[one.id] = event["id"]
+
+    async def _make_rule(self) -> None:
+        """A rule, tried first, makes one bot for a meeting that stands in three calendars."""
         match = {"title_contains": ["rollout"], "attendee_domains": ["guests.example"]}
+        rule = _rule("Rollouts", match, scope="meeting", launcher=self._early)
         asked = time.time()
-        await self._rule("Rollouts", match=match, scope="meeting", launcher=self._early)
+        span = {"start_time_gte": _iso(datetime.now(UTC)), "start_time_lte": _iso(datetime.now(UTC) + FOUR_WEEKS)}
+        tried = await self._application.call("POST", "/rules/dry_run", body={"rule": rule, **span})
+        self.flaws += attendance.trial_flaws(tried["results"], self._events.values())
+        told = telling.trial(tried["results"])
+        self._row("your app", "try a rule: rollouts with guests.example", time.time() - asked, told)
+        asked = time.time()
+        await self._add(rule)
         made = await self._transition("scheduled", self._meeting)
         self._bot_id = str(made.data["bot"]["id"])
         self._owner = self._calendar(made.data["bot"]["calendar_id"])
-        told = (
-            f"of {len(linked)} events with a link {len(self._events)} match, which are one meeting: one bot, on"
-            f" {self._owner.person}'s event"
-        )
-        self._row("your app", "add a rule: rollouts with guests.example", made.at - asked, told)
+        told = f"one bot for {len(self._events)} invitees, on {self._owner.person}'s event"
+        self._row("your app", "add the rule", made.at - asked, told)
         launched = await self._transition("launched", self._meeting)
         self._external_id = str(launched.data["bot"]["external_id"])
         await self._at_back_end(lambda there: there["meeting_url"] == FIRST_LINK, "the bot")
@@ -322,6 +331,15 @@ class Bots:
     def _row(self, who: Connected | str, what: str, after: float, told: str) -> None:
         name = who if isinstance(who, str) else who.person
         say(telling.row(name, what, milliseconds(after), told))
+
+
+def _rule(name: str, match: Json, *, scope: str, launcher: str) -> Json:
+    bot = {"bot_name": "Notes", "launcher_id": launcher}
+    return {"name": name, "match": match, "bot": bot, "dedup_scope": scope}
+
+
+def _iso(at: datetime) -> str:
+    return at.isoformat()
 
 
 def _since(edited_at: float) -> str:

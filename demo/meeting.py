@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 from demo.provider import Json, Provider
 from demo.story import Connected
@@ -17,6 +18,7 @@ class Meeting:
         self.title = title
         self.invited = tuple(invited)
         self.url = url
+        self.ical_uid = f"{uuid4()}@meetings.example"
         self.remote_ids: Mapping[str, str] = {}
         """The provider's id of the event in each calendar, by the calendar's id in the API."""
 
@@ -26,7 +28,7 @@ class Meeting:
         draft = {
             "title": self.title,
             "location": self.url,
-            "ical_uid": f"{organizer.person}-{start:%Y%m%dT%H%M%S}@meetings.example",
+            "ical_uid": self.ical_uid,
             "organizer": {"email": organizer.account.email, "name": organizer.person},
             **_hour(start),
         }

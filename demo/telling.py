@@ -48,6 +48,14 @@ def summary(entries: list[Json], messages: int, *, is_truncated: bool) -> str:
     return f"{len(entries)} changes{more} in {messages} message{'s' if messages > 1 else ''}: {kinds}"
 
 
+def trial(results: list[Json]) -> str:
+    """What a dry run came to, counted by reason."""
+    added = sum(one["effect"] == "add" for one in results)
+    reasons = Counter(one["reason"].replace("_", " ") for one in results if one["effect"] != "add")
+    others = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
+    return f"stored nothing; of {len(results)} events {added} would get a bot. The others: {others}"
+
+
 def decision(told: Json, rules: Mapping[str, str]) -> str:
     """Whether a bot will join, and why; `rules` names them by their ids."""
     reasons = []

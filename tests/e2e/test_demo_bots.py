@@ -93,3 +93,20 @@ def test_a_decision_names_its_rules() -> None:
     assert telling.decision(told, {"rule_1": "Sales", "rule_2": "Demos"}) == (
         "yes. Sales: rule does not match (title_contains); Demos: rule matches; bot by hand (Notes)"
     )
+
+
+def test_a_dry_run_is_told_by_its_reasons() -> None:
+    results = [
+        {"effect": "none", "reason": "title_contains"},
+        {"effect": "add", "reason": "matches"},
+        {"effect": "none", "reason": "no_meeting"},
+        {"effect": "none", "reason": "title_contains"},
+    ]
+    told = "stored nothing; of 4 events 1 would get a bot. The others: 2 title contains, 1 no meeting"
+    assert telling.trial(results) == told
+
+
+@pytest.mark.parametrize(("added", "is_flaw"), [("a", False), ("b", False), ("", True), ("ab", True), ("x", True)])
+def test_a_dry_run_gives_one_of_the_invitees_a_bot(added: str, is_flaw: bool) -> None:
+    results = [{"calendar_event_id": name, "effect": "add" if name in added else "none"} for name in "abx"]
+    assert bool(attendance.trial_flaws(results, ["a", "b"])) is is_flaw
