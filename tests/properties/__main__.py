@@ -1,9 +1,9 @@
 """`make properties`: the long run, on both cores, for a time; prints what failed, and how to see it again.
 
-    python -m tests.properties [--minutes 30] [--seed N] [--examples 1000] [--processes 2]
+    python -m tests.properties [--minutes 30] [--seed N] [--examples 1000] [--processes 2] [--machine bots]
 
-A process that is given `--child` plays examples itself. It ends when time and examples are both used up, or at the
-first failure, which Hypothesis has then reduced.
+Batches of the machines take turns, unless one is named. A process that is given `--child` plays examples itself. It
+ends when time and examples are both used up, or at the first failure, which Hypothesis has then reduced.
 """
 
 import argparse
@@ -18,11 +18,13 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.errors import HypothesisException
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.properties.bots.machine import Bots
 from tests.properties.ground import Ground
 from tests.properties.machine import Convergence
 from tests.properties.services import services, silence
 
 STEPS = 14
+MACHINES: dict[str, type[Bots] | type[Convergence]] = {"calendars": Convergence, "bots": Bots}
 
 
 def main() -> int:
@@ -33,6 +35,7 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=1_000, help="at least so many, however long it takes")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--batch", type=int, default=25, help="examples that share a seed")
+    parser.add_argument("--machine", choices=MACHINES, help="instead of each in turn")
     parser.add_argument("--no-shrinking", action="store_true")
     parser.add_argument("--child", action="store_true")
     given = parser.parse_args()
@@ -49,6 +52,7 @@ def spread(given: argparse.Namespace) -> int:
     for number in range(given.processes):
         arguments = ["--child", "--seed", str(given.seed + number), "--minutes", str(given.minutes)]
         arguments += ["--examples", str(-(-given.examples // given.processes))]
+        arguments += ["--machine", given.machine] if given.machine else []
         arguments += ["--no-shrinking"] if given.no_shrinking else []
         environment = {**os.environ, "PYTEST_XDIST_WORKER": f"gw{number}"}
         command = [sys.executable, "-m", "tests.properties", *arguments]
@@ -67,19 +71,24 @@ def spread(given: argparse.Namespace) -> int:
 
 def play(given: argparse.Namespace) -> int:
     """Batch after batch, each with a seed that follows from the first."""
-    Convergence.ground = Ground()
+    machines = [MACHINES[given.machine]] if given.machine else list(MACHINES.values())
+    ground = Ground()
+    for machine in machines:
+        machine.ground = ground
     until = time.monotonic() + given.minutes * 60
     failures = number = 0
-    while not failures and (time.monotonic() < until or Convergence.examples < given.examples):
+    while not failures and (time.monotonic() < until or sum(one.examples for one in machines) < given.examples):
         batch_seed = given.seed * 1_000_003 + number
+        machine = machines[number % len(machines)]
         number += 1
-        failures += not batch(batch_seed, is_shrinking=not given.no_shrinking, examples=given.batch)
-    Convergence.ground.close()
-    say(f"{Convergence.examples} examples {Convergence.steps} steps {failures} failures")
+        failures += not batch(machine, batch_seed, is_shrinking=not given.no_shrinking, examples=given.batch)
+    ground.close()
+    examples, steps = (sum(getattr(one, name) for one in machines) for name in ("examples", "steps"))
+    say(f"{examples} examples {steps} steps {failures} failures")
     return 1 if failures else 0
 
 
-def batch(number: int, *, is_shrinking: bool, examples: int) -> bool:
+def batch(machine: type[Bots] | type[Convergence], number: int, *, is_shrinking: bool, examples: int) -> bool:
     """Some examples from one seed; whether all held."""
     phases = [Phase.generate, *([Phase.shrink] if is_shrinking else [])]
     chosen = settings(
@@ -93,10 +102,10 @@ def batch(number: int, *, is_shrinking: bool, examples: int) -> bool:
         report_multiple_bugs=False,
     )
     try:
-        run_state_machine_as_test(seed(number)(type("Example", (Convergence,), {})), settings=chosen)
+        run_state_machine_as_test(seed(number)(type("Example", (machine,), {})), settings=chosen)
     except (Exception, HypothesisException, BaseExceptionGroup):  # noqa: BLE001 - whatever it is, it is a finding
         say(traceback.format_exc())
-        say(f"seed of the batch: {number}")
+        say(f"seed of the batch: {number}, machine: {machine.__name__}")
         return False
     return True
 

@@ -45,7 +45,7 @@ class Judge:
             raise AssertionError(f"[window] {calendar.remote_id} is kept in sync from {age} ago only")
         world = stage.sandbox.world
         cells = world.instances(calendar.remote_id, *window)
-        wanted = {cell.event_id: expected(cell, world, stage.account, watch.role) for cell in cells}
+        wanted = {cell.event_id: expected(cell, world, calendar.account, watch.role) for cell in cells}
         listed = await stage.actor.events(calendar)
         found = {
             row["platform_uuid"]: shown(row)

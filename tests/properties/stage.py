@@ -127,10 +127,11 @@ class Stage:
         self.sandbox.world.on_change(self._changed)
         self.workers = [await self._new_worker(), await self._new_worker()]
         await self.actor.subscribe()
-        await self._connect(is_shared=is_shared)
+        await self.connect(is_shared=is_shared)
         await self.quiesce()
 
-    async def _connect(self, *, is_shared: bool) -> None:
+    async def connect(self, *, is_shared: bool) -> None:
+        """Connect the calendars of this example."""
         world = self.sandbox.world
         account = self.actor.new_account()
         remote = [None, world.add_calendar(account, "Other", "Europe/Berlin").id]
@@ -191,8 +192,8 @@ class Stage:
             return
         run = self._begun.pop(key)
         run.ended, run.last, run.result = worker.rt.clock.now(), self.sandbox.world.seq, result
-        watch = next(one for one in self.watches if one.connected.key == calendar_id)
-        if result == "synced" and run.first_tick >= watch.unheard:
+        watch = next((one for one in self.watches if one.connected.key == calendar_id), None)
+        if watch is not None and result == "synced" and run.first_tick >= watch.unheard:
             watch.unheard = -1
 
     async def state(self) -> dict[UUID, Sync]:
@@ -216,7 +217,7 @@ class Stage:
         }
         for run in self.runs:
             if run.window is None and run.ended is not None:
-                run.window = found[run.calendar_id].window
+                run.window = found[run.calendar_id].window if run.calendar_id in found else None
         return found
 
     async def note_channels(self) -> None:
@@ -230,9 +231,13 @@ class Stage:
 
     # --- workers ---
 
+    def hire(self, name: str) -> Worker:
+        """A worker that is not open yet."""
+        return Worker(name, self._noted)
+
     async def _new_worker(self) -> Worker:
         self._made += 1
-        worker = Worker(f"worker-{self._made}", self._noted)
+        worker = self.hire(f"worker-{self._made}")
         await worker.open(self.settings, self._providers)
         worker.rt.clock.advance(self.rt.clock.offset)
         return worker

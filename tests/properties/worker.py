@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from contextvars import ContextVar, copy_context
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
@@ -23,6 +23,7 @@ from app.webhooks.delivery import deliver_due
 from workers.jobs import run_sync
 from workers.sweeps import keep_channels
 
+_T = TypeVar("_T")
 _owner: ContextVar["Worker | None"] = ContextVar("owner", default=None)
 
 RunNoted = Callable[["Worker", UUID, str], None]
@@ -52,13 +53,7 @@ class _Cable(httpx.AsyncBaseTransport):
         self._inner = inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self._worker.step()
-        context = copy_context()
-        context.run(_owner.set, None)
-        asked = asyncio.get_running_loop().create_task(self._inner.handle_async_request(request), context=context)
-        answer = await asyncio.shield(asked)
-        self._worker.step()
-        return answer
+        return await self._worker.ask(lambda: self._inner.handle_async_request(request))
 
 
 class Worker:
@@ -67,6 +62,7 @@ class Worker:
     def __init__(self, name: str, noted: RunNoted) -> None:
         self.name = name
         self.tasks: set[asyncio.Task[Any]] = set()
+        self._sent: set[asyncio.Task[Any]] = set()
         self.steps = 0
         self.rt: Runtime
         self._noted = noted
@@ -96,6 +92,18 @@ class Worker:
             if self._fuse <= 0:
                 self._died.set()
                 raise Killed
+
+    async def ask(self, send: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Let something leave it that is done even where it does not live to read the answer."""
+        self.step()
+        context = copy_context()
+        context.run(_owner.set, None)
+        asked = asyncio.get_running_loop().create_task(send(), context=context)
+        self._sent.add(asked)
+        asked.add_done_callback(self._sent.discard)
+        answer = await asyncio.shield(asked)
+        self.step()
+        return answer
 
     async def do(self, work: Callable[[], Coroutine[Any, Any, int]], *, fuse: int | None = None) -> int:
         """Let it work, until it is done or so many steps were made; how much was done."""
@@ -141,6 +149,8 @@ class Worker:
                 task.cancel()
         left = [task for task in self.tasks if not task.done()]
         assert not left, f"{self.name} does not die: {left}"
+        if self._sent:
+            await asyncio.wait(self._sent)
         await self.close()
 
     def forget(self, task: "asyncio.Task[Any]") -> None:
