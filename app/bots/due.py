@@ -119,6 +119,11 @@ def _sorted(claims: list[Claim]) -> tuple[list[Claim], list[tuple[Claim, After]]
             notes = (*looked(row), ("launching", None)) if row.state != "launching" else ()
             settled.append((each, replace(intended, is_held=True, notes=notes)))
             calls.append(replace(each, as_is=intended))
+        elif row.state not in LIVE and as_is.handed is not None:
+            # Who comes back while nobody knows what came of this may not be taken to be there still.
+            intended = replace(as_is, handed=None)
+            settled.append((each, replace(intended, wait=0.0, is_held=True)))
+            calls.append(replace(each, as_is=intended))
         else:
             calls.append(replace(each, is_sought=is_start))
     return calls, settled, by_message

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from app.bots import making
 from app.bots.making import NewBot
+from sandbox.backends.book import Backend
 from sandbox.model import Conference
-from tests.bots.stage import MEET, Bots
+from tests.bots.stage import EACH_BACKEND, MEET, Bots
 from tests.harness import BOTH, Actor, Connected
 from tests.integration.test_races import until_it_waits
 from workers.jobs import run_sync
@@ -101,3 +102,22 @@ async def test_a_meeting_that_was_put_off_while_its_calendar_was_disconnected(ac
     [shown] = await actor.events(calendar)
     back = await bots.get(bot)
     assert (back["state"], back["join_at"]) == ("scheduled", shown["start_time"])
+
+
+@EACH_BACKEND
+async def test_a_bot_that_comes_back_while_its_withdrawal_is_unanswered_is_there(bots: Bots, kind: Backend) -> None:
+    await bots.launcher(kind, hand_over_seconds=3_600)
+    calendar, event, bot = await bots.scheduled(hours=0.9)
+    await bots.actor.quiesce()
+    world, faults = bots.actor.sandbox.world, bots.actor.sandbox.faults
+    world.delete_event(calendar.remote_id, event.id)
+    faults.add("lost_answer", f"{kind}.delete")  # the back end has ended the bot, and we do not know
+    await bots.actor.quiesce()
+    assert not faults.active
+    world.restore_event(calendar.remote_id, event.id)
+    await bots.actor.quiesce()
+    bots.actor.advance(timedelta(seconds=11))
+    await bots.actor.quiesce()
+    now = await bots.get(bot)
+    live = [one.id for one in bots.there() if bots.actor.sandbox.bots.phase(one) == "scheduled"]
+    assert (now["state"], live) == ("launched", [now["external_id"]])

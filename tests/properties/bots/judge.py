@@ -10,7 +10,8 @@ import orjson
 from app.ids import BOT, public
 from sandbox.backends.book import Bot as There
 from tests.properties.bots.receiver import Picture, played
-from tests.properties.bots.stage import KEPT_SECONDS, LIVE, BotStage, Wish, ids_of
+from tests.properties.bots.rules import RuleJudge
+from tests.properties.bots.stage import KEPT_SECONDS, LIVE, STATES, BotStage, Wish, ids_of
 from tests.properties.judge import Judge
 from tests.properties.oracle import expected
 from tests.properties.stage import Watch
@@ -18,7 +19,6 @@ from tests.properties.stage import Watch
 Json = dict[str, Any]
 Place = tuple[str, datetime, datetime]
 """A meeting's link, beginning and end."""
-STATES = {"scheduled", "launching", "launched"}
 LOOKED = timedelta(seconds=56)
 """So long before it joins, a bot's calendar was looked at, at the latest."""
 AT_ONCE = timedelta(seconds=61)
@@ -30,8 +30,9 @@ MESSAGE_SECONDS = 12.0
 class BotJudge:
     """Holds one stage against what is promised of bots."""
 
-    def __init__(self, stage: BotStage) -> None:
+    def __init__(self, stage: BotStage, rules: RuleJudge) -> None:
         self._stage = stage
+        self._rules = rules
         self._calendars = Judge(stage)
         self._started: dict[str, tuple[str, int]] = {}
 
@@ -49,6 +50,7 @@ class BotJudge:
             raise AssertionError(f"[keys] two live bots for {twice}")
         for row in rows:
             self._remembered(row)
+        self._rules.always(rows)
         self._once()
 
     @staticmethod
@@ -93,8 +95,12 @@ class BotJudge:
         for watch in judged:
             meetings = await self._meetings(watch)
             for wish in stage.wishes.values():
-                if wish.watch is watch and wish.cell is not None:
-                    self._followed(wish, rows[wish.id], meetings.get(wish.cell))
+                if wish.watch is not watch or wish.cell is None:
+                    continue
+                row = rows[wish.id]
+                if row.cell != wish.cell and wish.cell not in meetings:  # split off, or written anew
+                    wish.cell = row.cell
+                self._followed(wish, row, meetings.get(wish.cell))
         state = await stage.state()
         for wish in stage.wishes.values():
             row = rows[wish.id]
@@ -104,6 +110,7 @@ class BotJudge:
                 self._of_nobody(wish, row)
             if wish.is_removed and row.state in STATES:
                 raise AssertionError(f"[removed] by its owner, and live: {_row(row)}")
+        await self._rules.settled(judged, list(rows.values()))
         pictures = played(stage.sink.received)
         for row in rows.values():
             self._at_back_end(row, pictures, may_be_late=may_be_late)
@@ -156,7 +163,7 @@ class BotJudge:
     def _at_back_end(self, row: Any, pictures: dict[str, Picture], *, may_be_late: bool) -> None:
         stage, bot_id = self._stage, public(BOT, row.id)
         since = row.now - stage.calm_since
-        if row.failure_count or row.is_given_up or not stage.is_calm or row.lease_until:
+        if row.failure_count or row.is_given_up or not stage.is_calm or row.lease_until or row.transfer_since:
             return
         hand_over = row.join_at - timedelta(seconds=row.hand_over)
         is_live = row.state in STATES and row.ends_at > row.now
@@ -254,8 +261,7 @@ class BotJudge:
             told[data["bot"]["id"]].append((data["old_state"], data["new_state"]))
         for bot_id, steps in told.items():
             is_chain = all(one[1] == two[0] and two[0] != two[1] for one, two in pairwise(steps))
-            wish = self._stage.wishes[bot_id]
-            is_begun = wish.watch in self._stage.gone or (steps and steps[0][0] is None)  # messages go with calendars
+            is_begun = bool(self._stage.gone) or (steps and steps[0][0] is None)  # messages go with calendars
             if not is_begun or not is_chain or (steps and steps[-1][1] != rows[bot_id].state):
                 raise AssertionError(f"[transitions] {steps}: {_row(rows[bot_id])}")
 

@@ -19,10 +19,11 @@ from app.providers.base import Platform
 from sandbox.backends.book import Backend
 from tests.properties import trouble as providers
 from tests.properties.bots import trouble as back_ends
-from tests.properties.bots.judge import STATES, BotJudge
+from tests.properties.bots.judge import BotJudge
 from tests.properties.bots.meetings import KINDS, Meetings
 from tests.properties.bots.owner import Order, Owner
-from tests.properties.bots.stage import BotStage
+from tests.properties.bots.rules import RuleJudge, RuleOwner
+from tests.properties.bots.stage import STATES, BotStage
 from tests.properties.bots.stories import STORIES, Teller
 from tests.properties.bots.worker import BotWorker
 from tests.properties.ground import Ground
@@ -58,6 +59,7 @@ THEN = st.sampled_from(
         "nothing",
     ]
 )
+ORDERS_OF_RULES = ("make", "make", "toggle", "match", "bot", "override", "end")
 TIMES = st.sampled_from(["attended", "attended", "attended", "neglected"])
 
 
@@ -153,8 +155,11 @@ class Bots(RuleBasedStateMachine):
         other=OTHERS,
         settling=st.sampled_from([0, 0, 60]),
         stock=st.integers(0, len(STOCK)),
+        rule=st.integers(-8, 15),
     )
-    def begin(self, platform: Platform, default: Kind | None, other: Kind, settling: int, stock: int) -> None:
+    def begin(
+        self, platform: Platform, default: Kind | None, other: Kind, settling: int, stock: int, rule: int
+    ) -> None:
         """Connect three people's calendars, with some meetings in them that have bots."""
         Bots.examples += 1
         self.stage = BotStage(self.ground, platform, (default, other))
@@ -163,11 +168,14 @@ class Bots(RuleBasedStateMachine):
         self.stage.sandbox.bots.settling_seconds = settling
         self.meetings = Meetings(self.stage.sandbox.world)
         self.owner = Owner(self.stage, self.meetings)
-        self.judge = BotJudge(self.stage)
+        self.rule_owner = RuleOwner(self.stage)
+        self.judge = BotJudge(self.stage, RuleJudge(self.stage, self.rule_owner))
         self.teller = Teller(self.stage, self.meetings, self.owner, self._turn, self._settle)
         self.play("stock", self._edit(STOCK[:stock]))
         self.play("  then settle", self._settle())
         self.play("ordered", self._order(ORDERED[:stock]))
+        if rule >= 0:
+            self.play("ruled", self._rule("make", rule))
 
     def teardown(self) -> None:
         """The end of every example: what was in the way is repaired, and everything is judged."""
@@ -206,6 +214,12 @@ class Bots(RuleBasedStateMachine):
             self.play(f"{span} {how}", self.at.attend(span) if how == "attended" else self.at.neglect(span))
         if is_settled:
             self.play("  then settle", self._settle())
+
+    @rule(kind=st.sampled_from(ORDERS_OF_RULES), number=NUMBERS, then=THEN, fuse=FUSES)
+    def order_by_rule(self, kind: str, number: int, then: str, fuse: int) -> None:
+        """The owner makes a rule, changes one, takes one back; or says of one event that it has no bot."""
+        self.play("rule", self._rule(kind, number))
+        self.play(f"  then {then}", self._turn(then, number, fuse))
 
     @rule(kind=st.sampled_from(STORIES), calendar=CALENDARS, number=NUMBERS, fuse=FUSES)
     def story(self, kind: str, calendar: int, number: int, fuse: int) -> None:
@@ -277,6 +291,9 @@ class Bots(RuleBasedStateMachine):
     async def _order(self, orders: Any) -> None:
         for one in orders:
             self.at.journal.append(f"  {one.kind}: {await self.owner.give(one)}")
+
+    async def _rule(self, kind: str, number: int) -> None:
+        self.at.journal.append(f"  {await self.rule_owner.give(kind, number)}")
 
     async def _turn(self, then: str, number: int, fuse: int) -> None:
         at, worker = self.at, cast("BotWorker", self.at.workers[number % 2])

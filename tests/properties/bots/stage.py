@@ -32,6 +32,7 @@ SELECT min(t.at) FROM (
                WHERE b.state IN ('scheduled', 'launching', 'launched') AND b.calendar_id IS NOT NULL
     UNION ALL SELECT app_now() + interval '2 seconds' FROM bots b
                WHERE b.due_at <= app_now() AND (b.lease_until IS NULL OR b.lease_until <= app_now())
+    UNION ALL SELECT b.transfer_since + interval '30 seconds' FROM bots b
     UNION ALL SELECT greatest(s.due_at, s.not_before) FROM sync_state s
                WHERE s.requested_seq > s.synced_seq AND s.not_before < 'infinity'
     UNION ALL SELECT d.next_attempt_at FROM deliveries d WHERE d.state = 'pending'
@@ -42,8 +43,11 @@ SELECT b.*, coalesce(l.kind, 'webhook') AS kind, coalesce(l.hand_over_seconds, 6
        EXISTS (SELECT FROM bot_events e WHERE e.bot_id = b.id
                    AND e.type IN ('withdrawal_refused', 'change_refused')) AS is_given_up,
        (SELECT max(e.at) FROM bot_events e WHERE e.bot_id = b.id
-           AND e.type IN ('created', 'changed', 'moved', 'link_changed', 'restored')) AS told_at
+           AND e.type IN ('created', 'changed', 'moved', 'link_changed', 'restored',
+                          'transferred', 'released')) AS told_at,
+       v.platform_uuid AS cell, v.ical_uid, CAST(v.content AS json) ->> 'original_start_time' AS original_start
   FROM bots b
+  LEFT JOIN calendar_events v ON v.id = b.calendar_event_id
   LEFT JOIN launchers d ON d.project_id = b.project_id AND d.is_default AND d.deleted_at IS NULL
   LEFT JOIN launchers l ON l.id = CASE WHEN b.handed_revision IS NOT NULL OR b.starting_since IS NOT NULL
                                        THEN b.handed_to ELSE coalesce(b.launcher_id, d.id) END
@@ -218,7 +222,10 @@ class BotStage(Stage):
         self.is_troubled()
 
 
+STATES = {"scheduled", "launching", "launched"}
+"""The live ones of our bots."""
 LIVE = {"scheduled", "settling", "joined"}
+"""Those of a back end's."""
 
 
 def ids_of(bot: There) -> tuple[str, int]:

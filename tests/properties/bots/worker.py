@@ -8,7 +8,9 @@ import httpx
 
 from app import scheduling
 from app.bots.checking import look_ahead
+from app.bots.judging import judge_due
 from app.bots.launching import launch_due
+from app.bots.transfers import transfer_due
 from app.egress import Egress, EgressAnswer
 from app.settings import Settings
 from app.sync.health import tell_due
@@ -49,7 +51,8 @@ class BotWorker(Worker):
         due = await scheduling.due_calendars(self.rt, most=100)
         for calendar_id in due:
             await self.sync(calendar_id)
-        done += len(due) + await keep_channels(self.rt) + await finish_deletions(self.rt) + await tell_due(self.rt)
+        done += len(due) + await judge_due(self.rt) + await transfer_due(self.rt)
+        done += await keep_channels(self.rt) + await finish_deletions(self.rt) + await tell_due(self.rt)
         done += await self.launch()
         return done + await deliver_due(self.rt)
 
