@@ -2,7 +2,7 @@
 
     python -m tests.properties.hunt [--seconds 240] [--processes 2] [name …]
 
-Exits non-zero where one survives its time. The same examples on the unchanged service have to hold: the first line.
+Exits non-zero where one survives its time. The same examples on the unchanged service have to hold: the first lines.
 """
 
 import argparse
@@ -19,13 +19,16 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from tests.databases import ROOT
-from tests.properties.mutants import MUTANTS, Mutant
+from tests.properties.bots import mutants as bots
+from tests.properties.mutants import MUTANTS as CALENDARS
+from tests.properties.mutants import Mutant
 from tests.properties.services import services, silence
 
 _COPIED = ("app", "workers", "sandbox", "tests", "migrations")
 
 
-UNCHANGED = Mutant("(unchanged)", "nothing", ())
+MUTANTS = (*CALENDARS, *bots.MUTANTS)
+UNCHANGED = (Mutant("(unchanged)", "nothing", ()), Mutant("(unchanged bots)", "nothing", (), "bots"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*")
     given = parser.parse_args()
     silence()
-    chosen = [UNCHANGED, *(mutant for mutant in MUTANTS if not given.names or mutant.name in given.names)]
+    chosen = [*UNCHANGED, *(mutant for mutant in MUTANTS if not given.names or mutant.name in given.names)]
     places: SimpleQueue[int] = SimpleQueue()
     for place in range(given.processes):
         places.put(place)
@@ -56,16 +59,16 @@ def main() -> int:
         hunts = [pool.submit(hunt, mutant, places, seconds=given.seconds, seed=given.seed) for mutant in chosen]
         for one in hunts:
             found = one.result()
-            survivors += bool(found.by) is (found.mutant is UNCHANGED)
+            survivors += bool(found.by) is (found.mutant in UNCHANGED)
             sys.stdout.write(line(found) + "\n")
             sys.stdout.flush()
-    sys.stdout.write(f"mutants: {len(chosen) - 1} planted, {survivors} not judged as they should be\n")
+    sys.stdout.write(f"mutants: {len(chosen) - len(UNCHANGED)} planted, {survivors} not judged as they should be\n")
     return survivors
 
 
 def line(found: Found) -> str:
     """One row of the table."""
-    outcome = found.by or ("holds" if found.mutant is UNCHANGED else "NOT NOTICED")
+    outcome = found.by or ("holds" if found.mutant in UNCHANGED else "NOT NOTICED")
     return f"{found.mutant.name:36} {found.examples:4} examples {found.seconds:5.0f} s  {outcome}"
 
 
@@ -86,7 +89,7 @@ def hunt(mutant: Mutant, places: "SimpleQueue[int]", *, seconds: float, seed: in
             "--batch",
             "10",
         ]
-        command += ["--minutes", str(seconds / 60), "--seed", str(seed)]
+        command += ["--machine", mutant.machine, "--minutes", str(seconds / 60), "--seed", str(seed)]
         environment = {**os.environ, "PYTHONPATH": str(home), "PYTEST_XDIST_WORKER": f"gw{place}"}
         began = time.monotonic()
         done = subprocess.run(

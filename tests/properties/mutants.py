@@ -20,6 +20,8 @@ class Mutant:
     name: str
     breaks: str
     edits: tuple[tuple[str, str, str], ...]
+    machine: str = "calendars"
+    """Which machine has to notice."""
 
 
 def _one(name: str, breaks: str, file: str, old: str, new: str) -> Mutant:

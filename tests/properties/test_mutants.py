@@ -3,7 +3,8 @@
 import pytest
 
 from tests.databases import ROOT
-from tests.properties.mutants import MUTANTS, Mutant
+from tests.properties.hunt import MUTANTS
+from tests.properties.mutants import Mutant
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

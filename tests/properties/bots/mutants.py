@@ -1,0 +1,67 @@
+"""Faults put into what launches bots, as data: the machine on bots has to notice each."""
+
+from tests.properties.mutants import Mutant
+
+CALLS = "app/bots/calls.py"
+DUE = "app/bots/due.py"
+RESOLVING = "app/bots/resolving.py"
+WRITING = "app/bots/writing.py"
+
+
+def _one(name: str, breaks: str, file: str, old: str, new: str) -> Mutant:
+    return Mutant(name, breaks, ((file, old, new),), "bots")
+
+
+_KNOWN = "WHEN b.handed_revision IS NOT NULL OR b.starting_since IS NOT NULL THEN app_now()\n           WHEN n.state"
+
+MUTANTS = (
+    _one(
+        "a-move-is-no-revision",
+        "a back end is told of a move",
+        WRITING,
+        "revision = b.revision + CASE WHEN n.is_new THEN 1 ELSE 0 END",
+        "revision = b.revision + CASE WHEN n.is_new AND n.join_at = b.join_at THEN 1 ELSE 0 END",
+    ),
+    _one(
+        "an-end-is-not-passed-on",
+        "a back end is told of an end",
+        WRITING,
+        _KNOWN,
+        _KNOWN.replace("WHEN b.", "WHEN n.state <> 'cancelled' AND (b.", 1).replace("NULL THEN", "NULL) THEN"),
+    ),
+    _one(
+        "no-look-for-an-earlier-start",
+        "each meeting is started once",
+        CALLS,
+        "if claim.is_sought and as_is.since is not None:",
+        "if claim.is_sought and as_is.since is None:",
+    ),
+    _one(
+        "no-intent-before-a-start",
+        "each meeting is started once",
+        DUE,
+        "settled.append((each, replace(intended, is_held=True, notes=notes)))",
+        "settled.append((each, replace(each.as_is, is_held=True, notes=notes)))",
+    ),
+    _one(
+        "an-unknown-start-is-not-withdrawn",
+        "what has ended is not there",
+        CALLS,
+        "if row.handed_revision is None and as_is.since is not None:\n        found",
+        "if row.handed_revision is None and as_is.since is None:\n        found",
+    ),
+    _one(
+        "a-withdrawal-without-an-answer-was-none",
+        "what has come back is there",
+        DUE,
+        "intended = replace(as_is, handed=None)",
+        "intended = as_is",
+    ),
+    _one(
+        "claims-bind-nobody",
+        "one bot for one meeting",
+        RESOLVING,
+        "    return all(owner == bot or (is_removed and is_forced) for owner, is_removed in others)",
+        "    return all(owner != bot or is_forced or is_removed or not is_removed for owner, is_removed in others)",
+    ),
+)
