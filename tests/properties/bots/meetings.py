@@ -90,8 +90,10 @@ class Meetings:
         others = [one for other in self._world.versions if other != calendar for one in self._editor.events(other)]
         there = {one.ical_uid for one in self._editor.events(calendar)}
         event = pick([one for one in others if one.ical_uid not in there and not one.is_series], which)
-        if event is None:
-            return "nothing"
+        return "nothing" if event is None else self.copy_to(calendar, event)
+
+    def copy_to(self, calendar: str, event: Event) -> str:
+        """An invitation to this meeting."""
         draft = EventDraft(
             title=event.title, start=event.start, end=event.end, conference=event.conference, ical_uid=event.ical_uid
         )

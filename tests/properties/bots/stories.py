@@ -8,9 +8,22 @@ from uuid import UUID
 from app.ids import BOT, parse
 from tests.properties.bots.meetings import Meetings
 from tests.properties.bots.owner import Order, Owner
+from tests.properties.bots.rules import RuleOwner
 from tests.properties.bots.stage import BotStage, Wish
 
-STORIES = ("handed over", "handed over", "in a call", "lost", "lost", "a key", "unheard", "unheard", "access")
+STORIES = (
+    "handed over",
+    "handed over",
+    "in a call",
+    "lost",
+    "lost",
+    "a key",
+    "unheard",
+    "unheard",
+    "access",
+    "copies",
+    "copies",
+)
 CHANGES = ("move", "cancel", "relink", "move", "delete", "unlink", "end", "patch")
 MINUTES = (0.7, 40.0, 8.0, -40.0)
 """Where a meeting is moved to, from now."""
@@ -35,11 +48,16 @@ class Teller:
     """Tells them on one stage. `turn` gives the service a turn, `settle` judges."""
 
     def __init__(
-        self, stage: BotStage, meetings: Meetings, owner: Owner, turn: Turn, settle: Callable[[], Awaitable[None]]
+        self,
+        stage: BotStage,
+        meetings: Meetings,
+        owners: tuple[Owner, RuleOwner],
+        turn: Turn,
+        settle: Callable[[], Awaitable[None]],
     ) -> None:
         self._stage = stage
         self._meetings = meetings
-        self._owner = owner
+        self._owner, self._rules = owners
         self._turn = turn
         self._settle = settle
 
@@ -48,7 +66,9 @@ class Teller:
         point = await self._begin(calendar, number, fuse)
         if point is None:
             return
-        if kind == "a key":
+        if kind == "copies":
+            await self._copies(point)
+        elif kind == "a key":
             await self._key(point)
         elif kind == "access":
             await self._access(point)
@@ -188,6 +208,30 @@ class Teller:
         if point.number % 3:
             await self._change(point, CHANGES[point.number % 6])
         await stage.reconnect_one(watch)
+
+    async def _copies(self, point: Point) -> None:
+        """The meeting stands in another calendar too, a rule wants one bot for it, and one of the copies goes."""
+        stage = self._stage
+        other = next((one for one in stage.watches if one is not point.wish.watch), None)
+        if not any(rule.is_enabled and rule.scope == "meeting" and rule.match < 2 for rule in self._rules.rules):
+            stage.journal.append(f"  {await self._rules.give('make', 0)}")
+        if other is None:
+            return
+        event = self._meetings.events(point.calendar)[point.place]
+        stage.journal.append(f"  copy: {self._meetings.copy_to(other.connected.remote_id, event)}")
+        await stage.sandbox.push.idle()
+        await self._settle()
+        if point.fuse % 2:
+            await self._reach(point, is_handed=True)
+        if point.number % 4 == 3 and point.wish.watch is not None:
+            await stage.revoke_one(point.wish.watch)
+            stage.sandbox.world.expire_access_tokens()
+        else:
+            await self._change(point, CHANGES[point.number % 6])
+        await stage.sandbox.push.idle()
+        await self._sync()
+        if point.fuse % 3:
+            await self._turn("crash", point.number, point.fuse)
 
     async def _sync(self) -> None:
         for watch in self._stage.watches:
