@@ -52,6 +52,7 @@ def spread(given: argparse.Namespace) -> int:
     for number in range(given.processes):
         arguments = ["--child", "--seed", str(given.seed + number), "--minutes", str(given.minutes)]
         arguments += ["--examples", str(-(-given.examples // given.processes))]
+        arguments += ["--batch", str(given.batch)]
         arguments += ["--machine", given.machine] if given.machine else []
         arguments += ["--no-shrinking"] if given.no_shrinking else []
         environment = {**os.environ, "PYTEST_XDIST_WORKER": f"gw{number}"}
