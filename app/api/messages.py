@@ -130,6 +130,7 @@ class BotStateChangeData(Output):
     """The transition."""
 
     bot: BotShape = Field(description="As it is now")
+    revision: int = Field(description="Counts what `bot.launch` tells; an end below the latest launch is old")
     old_state: BotState | None = Field(description="Null of a bot that was just made")
     new_state: BotState
     reason: str | None = Field(description="Its `state_reason`")
@@ -257,6 +258,7 @@ BOT_STATE_CHANGE_EXAMPLE: Final[dict[str, Any]] = _HEAD | {
     "trigger": "bot.state_change",
     "data": {
         "bot": SHAPE_EXAMPLE | {"state": "cancelled", "state_reason": "link_gone"},
+        "revision": 2,
         "old_state": "scheduled",
         "new_state": "cancelled",
         "reason": "link_gone",

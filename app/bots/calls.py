@@ -65,7 +65,7 @@ def crashed(claim: Claim) -> After:
 
 def _given_back(claim: Claim) -> After:
     """A claim that has waited so long that nothing may be done with it: due again at once."""
-    return replace(claim.as_is, wait=0.0)
+    return replace(claim.as_is, wait=0.0, handed=claim.row.handed)
 
 
 def _trouble(rt: Runtime, claim: Claim, as_is: After, error: LauncherError | SealBroken) -> After:
@@ -232,6 +232,11 @@ def _order(row: Row) -> Order:
 def _stored(order: Order) -> str:
     """An order as it is remembered, for the difference to the next one; its config is the bot's own."""
     return orjson.dumps(order, default=str).decode()
+
+
+def doubted(stored: str) -> str:
+    """A remembered order of which it is not known any more whether the back end has it as it was told."""
+    return orjson.dumps(orjson.loads(stored) | {"is_certain": False}).decode()
 
 
 def _told(stored: dict[str, Any]) -> Order:

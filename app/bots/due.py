@@ -12,7 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from app.bots import messages
-from app.bots.calls import missed
+from app.bots.calls import doubted, missed
 from app.bots.checking import IS_AWAITED, STANDS, looked
 from app.bots.outcomes import After, BackEnd, Claim, record
 from app.bots.records import COLUMNS
@@ -119,9 +119,9 @@ def _sorted(claims: list[Claim]) -> tuple[list[Claim], list[tuple[Claim, After]]
             notes = (*looked(row), ("launching", None)) if row.state != "launching" else ()
             settled.append((each, replace(intended, is_held=True, notes=notes)))
             calls.append(replace(each, as_is=intended))
-        elif row.state not in LIVE and as_is.handed is not None:
-            # Who comes back while nobody knows what came of this may not be taken to be there still.
-            intended = replace(as_is, handed=None)
+        elif as_is.handed is not None and (row.state not in LIVE or row.handed_revision < row.revision):
+            # While nobody knows what came of this, what was told before may not be taken to be there still.
+            intended = replace(as_is, handed=doubted(as_is.handed))
             settled.append((each, replace(intended, wait=0.0, is_held=True)))
             calls.append(replace(each, as_is=intended))
         else:

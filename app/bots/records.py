@@ -124,6 +124,7 @@ async def tell_states(tx: Tx, queue: Queue, before: Mapping[UUID, str | None]) -
             at=row.updated_at,
             calendar=message_calendar(row),
             bot=shown,
+            revision=row.revision,
             old_state=previous,
             truncated=is_cut,
         )

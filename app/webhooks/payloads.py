@@ -173,12 +173,14 @@ def bot_state_change(
     at: datetime,
     calendar: MessageCalendar | None,
     bot: JsonObject,
+    revision: int,
     old_state: str | None,
     truncated: bool,
 ) -> bytes:
     """One transition of a bot; `bot` as it is now, `truncated` where its config is left out."""
     data = {
         "bot": bot,
+        "revision": revision,
         "old_state": old_state,
         "new_state": bot["state"],
         "reason": bot["state_reason"],

@@ -132,16 +132,17 @@ class Attendee:
         self, external_id: str, order: Order, before: Order | None, now: datetime
     ) -> Changed | MustReplace:
         """See `Launcher.change`. What cannot be patched, or is to go away, needs another bot."""
-        new, names = self._http.difference(body, order, before)
+        new, names, said = self._http.difference(body, order, before)
         names -= {"deduplication_key"}
+        said -= {"deduplication_key"}
         if before is not None and (not names <= _PATCHABLE or names - new.keys()):
             return MustReplace("not_changeable")
         if order.join_at <= now + timedelta(seconds=NOW_SECONDS) and "join_at" in names:
             return MustReplace("too_late")
-        if before is not None and not names:
+        if before is not None and not said:
             return Changed()
-        said = {name: new[name] for name in (names | {"metadata"}) & _PATCHABLE & new.keys()}
-        answer = await self._http.ask("PATCH", f"{BOTS}/{segment(external_id)}", order=order, body=said)
+        told = {name: new[name] for name in (said | {"metadata"}) & _PATCHABLE & new.keys()}
+        answer = await self._http.ask("PATCH", f"{BOTS}/{segment(external_id)}", order=order, body=told)
         if answer.is_success:
             return Changed()
         if answer.status == 404:

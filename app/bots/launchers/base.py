@@ -81,6 +81,8 @@ class Order:
     """Whether an earlier bot of ours was withdrawn from this meeting, so that it does not stand in this one's way."""
     attempt: int = 1
     """Grows with every start that the back end has answered; one whose outcome is unknown is repeated with its own."""
+    is_certain: bool = True
+    """Of an order that was told: whether the back end has it. Something may have come in between that nobody knows."""
 
     @property
     def once(self) -> str:
@@ -153,8 +155,9 @@ class Launcher(Protocol):
     ) -> Changed | MustReplace:
         """Make the bot what `order` says; `before` is what the back end was last told.
 
-        With None, where that is not known, all is said that can be changed, and what only a start can say is left. May
-        be repeated without harm. LaunchLater, LaunchRefused, LauncherKeyRefused.
+        Where it is not certain that the back end has that still, all is said that can be, changed or not. With None,
+        where it is not known what was told, the same, and what only a start can say is left. May be repeated without
+        harm. LaunchLater, LaunchRefused, LauncherKeyRefused.
         """
         ...
 

@@ -115,12 +115,16 @@ class BackEnd:
             raise LaunchRefused(f"{first.pointer}: {first.message}", reason="unsupported_setting")
         return common(order.config)
 
-    def difference(self, body: Body, order: Order, before: Order | None) -> tuple[dict[str, Any], set[str]]:
-        """The body that says `order`, and the names under which it differs from what was said `before`; None: all."""
+    def difference(self, body: Body, order: Order, before: Order | None) -> tuple[dict[str, Any], set[str], set[str]]:
+        """The body that says `order`, the names under which it differs from what was said `before`, those to be said.
+
+        Without `before` all differ; where the back end may not have that, all are to be said.
+        """
         new = body(order, self.settings(order))
         old = body(replace(before, revision=order.revision), self.settings(before)) if before else {}
         names = {name for name in old.keys() | new.keys() if name not in old or name not in new}
-        return new, names | {name for name in old.keys() & new.keys() if old[name] != new[name]}
+        names |= {name for name in old.keys() & new.keys() if old[name] != new[name]}
+        return new, names, names if before is None or before.is_certain else names | new.keys()
 
     async def ask(
         self,

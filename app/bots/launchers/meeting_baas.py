@@ -141,16 +141,16 @@ class MeetingBaas:
         self, external_id: str, order: Order, before: Order | None, now: datetime
     ) -> Changed | MustReplace:
         """See `Launcher.change`. Within 4 minutes the old bot would join too, so it is withdrawn first."""
-        new, names = self._http.difference(body, order, before)
-        if before is not None and not names:
+        new, names, said = self._http.difference(body, order, before)
+        if before is not None and not said:
             return Changed()
         if names - new.keys():
             return MustReplace("not_changeable")
         limit = now + timedelta(seconds=CAPABILITIES["meeting_baas"].change_until_seconds)
         if order.join_at < limit or (before is not None and before.join_at < limit):
             return MustReplace("too_late")
-        said = {name: new[name] for name in names | {"extra"}}
-        answer = await self._http.ask("PATCH", f"{SCHEDULED}/{segment(external_id)}", order=order, body=said)
+        told = {name: new[name] for name in said | {"extra"}}
+        answer = await self._http.ask("PATCH", f"{SCHEDULED}/{segment(external_id)}", order=order, body=told)
         if answer.is_success:
             return Changed()
         if answer.status in {404, 409}:

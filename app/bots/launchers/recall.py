@@ -148,16 +148,16 @@ class Recall:
         self, external_id: str, order: Order, before: Order | None, now: datetime
     ) -> Changed | MustReplace:
         """See `Launcher.change`. Near the start, before or after the change, Recall may let it pass without effect."""
-        new, names = self._http.difference(body, order, before)
-        if before is not None and not names:
+        new, names, said = self._http.difference(body, order, before)
+        if before is not None and not said:
             return Changed()
         if names - new.keys():
             return MustReplace("not_changeable")
         limit = now + timedelta(seconds=CAPABILITIES["recall"].change_until_seconds)
         if order.join_at <= limit or (before is not None and before.join_at <= limit):
             return MustReplace("too_late")
-        said = {name: new[name] for name in names | {"metadata"}}
-        answer = await self._http.ask("PATCH", f"{BOTS}{segment(external_id)}/", order=order, body=said)
+        told = {name: new[name] for name in said | {"metadata"}}
+        answer = await self._http.ask("PATCH", f"{BOTS}{segment(external_id)}/", order=order, body=told)
         if answer.is_success:
             return Changed()
         if answer.status == 404:
