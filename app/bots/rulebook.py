@@ -1,6 +1,8 @@
 """The rules of a project and the events that they judge, as rows."""
 
+import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -8,7 +10,7 @@ from uuid import UUID
 import orjson
 
 from app import projects
-from app.bots.rules import Candidate, Ground, Key, Rule
+from app.bots.rules import Candidate, Ground, Key, Rule, by_link
 from app.bots.standing import Event
 from app.db import ReadTx, Row
 
@@ -46,16 +48,29 @@ SELECT e.id, e.is_deleted, e.deletion_kind, e.status, e.meeting_url, e.meeting_p
 
 _BY_ID: Final = f"{_EVENT} WHERE e.id = ANY (CAST(:ids AS uuid[])) ORDER BY e.start_time, e.id"
 
-# By the iCalendar uid, or the start: two indexes, and few rows behind each.
+# Much of a large project starts at the same moment: only links are read of it. Of a series, whose occurrences have one
+# uid in every invitee's calendar, only one occurrence each is wanted: content says which (`_mark`).
+_STARTING: Final = """
+SELECT e.meeting_url, e.start_time, array_agg(e.id) AS ids,
+       (SELECT CAST(p.meeting_preferences AS text) FROM projects p WHERE p.id = :project) AS meeting_preferences
+  FROM calendar_events e
+ WHERE e.project_id = :project AND e.start_time = ANY (CAST(:starts AS timestamptz[])) AND NOT e.is_deleted
+   AND e.meeting_url IS NOT NULL AND e.end_time > app_now()
+ GROUP BY e.meeting_url, e.start_time
+"""
+_PAUSE: Final = 200
+"""Links that are looked at until others of the loop have a turn."""
+
 _SHARING: Final = f"""
 {_EVENT}
  WHERE e.id IN (
-       SELECT u.id FROM calendar_events u
-        WHERE u.project_id = :project AND u.ical_uid = ANY (CAST(:uids AS text[])) AND NOT u.is_deleted
-       UNION
-       SELECT s.id FROM calendar_events s
-        WHERE s.project_id = :project AND s.start_time = ANY (CAST(:starts AS timestamptz[])) AND NOT s.is_deleted)
-   AND e.meeting_url IS NOT NULL AND e.end_time > app_now() AND c.state = 'connected' AND c.deleted_at IS NULL
+       SELECT u.id
+         FROM calendar_events u JOIN unnest(CAST(:uids AS text[]), CAST(:marks AS text[])) AS n (uid, mark)
+              ON u.ical_uid = n.uid AND strpos(u.content, n.mark) > 0
+        WHERE u.project_id = :project AND NOT u.is_deleted
+       UNION SELECT unnest(CAST(:ids AS uuid[])))
+   AND NOT e.is_deleted AND e.meeting_url IS NOT NULL AND e.end_time > app_now() AND c.state = 'connected'
+   AND c.deleted_at IS NULL
  ORDER BY e.start_time, e.id
 """  # noqa: S608 - columns of ours
 
@@ -130,10 +145,33 @@ async def events(tx: ReadTx, ids: Collection[UUID], ground: Ground | None = None
 async def sharing(tx: ReadTx, project_id: UUID, keys: Collection[str]) -> list[Candidate]:
     """The project's events ahead, in connected calendars, that may be one of these meetings: compare their keys."""
     parsed = [Key.parse(key) for key in keys]
-    uids = sorted({key.name for key in parsed if key.kind == "uid"})
-    starts = sorted({datetime.fromisoformat(key.at) for key in parsed if key.kind == "link"})
     if not parsed:
         return []
-    rows = await tx.rows(_SHARING, {"project": project_id, "uids": uids, "starts": starts})
+    pairs = {(key.name, _mark(key.at)) for key in parsed if key.kind == "uid"}
+    uids, marks = [uid for uid, _ in pairs], [mark for _, mark in pairs]
+    params = {"project": project_id, "uids": uids, "marks": marks, "ids": await _linked(tx, project_id, parsed)}
+    rows = await tx.rows(_SHARING, params)
     grounds: dict[UUID, Ground] = {}
     return [candidate_of(row, grounds.setdefault(row.calendar_id, ground_of(row))) for row in rows]
+
+
+def _mark(original_start: str) -> str:
+    """What the content of such an occurrence, or of a single event, has in it; others may as well."""
+    return f'"original_start_time":{orjson.dumps(original_start or None).decode()}'
+
+
+async def _linked(tx: ReadTx, project_id: UUID, keys: Collection[Key]) -> list[UUID]:
+    """The events that have one of these keys by their link and start."""
+    wanted = {key.text for key in keys if key.kind == "link"}
+    realms = {key.realm for key in keys}
+    starts = sorted({datetime.fromisoformat(key.at) for key in keys if key.kind == "link"})
+    rows = await tx.rows(_STARTING, {"project": project_id, "starts": starts}) if starts else []
+    preferences = projects.preferences_of(rows[0].meeting_preferences) if rows else None
+    found: list[UUID] = []
+    for number, row in enumerate(rows):
+        if preferences is not None:
+            key = by_link("", row.meeting_url, row.start_time, preferences)
+            found += row.ids if any(replace(key, realm=realm).text in wanted for realm in realms) else []
+        if number % _PAUSE == _PAUSE - 1:
+            await asyncio.sleep(0)
+    return found

@@ -8,7 +8,7 @@ scope is enough. An override of the event beats them all.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -165,11 +165,21 @@ def names_of(
     url: str, start: datetime, ical_uid: str | None, original_start: str | None, preferences: Preferences
 ) -> frozenset[Name]:
     """What a meeting goes by: (kind, name, at) as a `Key` has them. All forms of a link into it have one name."""
-    link = canonical_key(url, preferences, is_trusted=True) or url
-    found: set[Name] = {("link", link, _stamp(start))}
+    found: set[Name] = {("link", _link(url, preferences), _stamp(start))}
     if ical_uid is not None:
         found.add(("uid", ical_uid, original_start or ""))
     return frozenset(found)
+
+
+def by_link(realm: str, url: str, start: datetime, preferences: Preferences) -> Key:
+    """The key of a meeting by its link and start."""
+    return Key(realm, "link", _link(url, preferences), _stamp(start))
+
+
+@lru_cache(maxsize=16_384)
+def _link(url: str, preferences: Preferences) -> str:
+    """What all links into one meeting have in common. Kept: whatever else starts at the same moment is compared."""
+    return canonical_key(url, preferences, is_trusted=True) or url
 
 
 def _stamp(at: datetime) -> str:

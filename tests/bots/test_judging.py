@@ -1,6 +1,7 @@
 """Rules that change are applied to all events ahead, whatever comes in between, and at a cost that does not grow."""
 
 import asyncio
+import re
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
@@ -141,8 +142,8 @@ async def _round(actor: Actor, bots: Bots, *, events: int, rules: int) -> list[s
 
 
 def _of_bots(statements: list[str]) -> list[str]:
-    names = ("bots", "bot_", "rules", "rule_evaluations", "pg_advisory", "k.lock")
-    return [" ".join(one.split())[:60] for one in statements if any(name in one for name in names)]
+    about = re.compile(r"\b(bots|rules|bot_claims|bot_events|rule_evaluations|pg_advisory_xact_lock)\b")
+    return [" ".join(one.split())[:60] for one in statements if about.search(one)]
 
 
 async def test_a_round_of_many_events_and_rules_costs_what_one_of_few_costs(actor: Actor, bots: Bots) -> None:

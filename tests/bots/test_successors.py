@@ -83,6 +83,24 @@ async def test_a_series_that_is_split_keeps_its_bots(actor: Actor, bots: Bots, h
     assert {shown["id"] for shown in before[3:]}.isdisjoint(shown["id"] for shown in after)
 
 
+async def test_no_two_bots_go_on_with_one_occurrence(actor: Actor, bots: Bots) -> None:
+    """A daily series from here on a day later: those that are there exactly go first, and one is left without."""
+    calendar = await actor.connected()
+    start = actor.now() + timedelta(hours=30)
+    series = actor.add_event(calendar, hours=30, recurrence=("RRULE:FREQ=DAILY;COUNT=4",), conference=LINK)
+    await actor.quiesce()
+    made = [await bots.on(shown["id"]) for shown in await actor.events(calendar)]
+    at = start + timedelta(days=1)
+    shifted = at + timedelta(days=1)
+    actor.sandbox.world.split_series(calendar.remote_id, series.id, at, start=shifted, end=shifted + timedelta(hours=1))
+    await actor.quiesce()
+    now = [await bots.get(bot) for bot in made]
+    assert [bot["state"] for bot in now].count("scheduled") == 3
+    places = [bot["calendar_event_id"] for bot in now if bot["state"] == "scheduled"]
+    assert len(set(places)) == 3
+    assert set(places) < {shown["id"] for shown in await actor.events(calendar)}
+
+
 @pytest.mark.parametrize("scope", ["meeting", "event"])
 async def test_a_rules_bots_go_on_with_a_split_series(actor: Actor, bots: Bots, scope: str) -> None:
     """And no others are made for the new occurrences."""
