@@ -84,7 +84,7 @@ async def rules_loop(rt: Runtime, stop: asyncio.Event) -> None:
     """Apply rules that have changed, and move bots to other calendars' events, until nothing of it is left."""
 
     async def step() -> None:
-        while not stop.is_set() and await judging.judge_due(rt) + await transfers.transfer_due(rt):
+        while not stop.is_set() and await apply_rules(rt):
             pass
 
     await every(CHECK_SECONDS, step, stop)
@@ -121,6 +121,19 @@ async def finish_deletions(rt: Runtime) -> int:
     due = await cleanup.due(rt)
     await _each("clean_up", [(id_, partial(cleanup.clean_up, rt, id_)) for id_ in due])
     return len(due)
+
+
+async def apply_rules(rt: Runtime) -> int:
+    """One step of every calendar that waits to be judged, and of every held bot; how much was done."""
+
+    def guard(job: str) -> judging.Guard:
+        async def guarded_step(work: Awaitable[int], id_: UUID) -> int:
+            return await guarded(work, job=job, id=id_) or 0
+
+        return guarded_step
+
+    done = await judging.judge_due(rt, guard("judge_rules"))
+    return done + await transfers.transfer_due(rt, guard("transfer_bot"))
 
 
 async def _each(job: str, works: Sequence[tuple[UUID, Callable[[], Awaitable[object]]]]) -> None:

@@ -4,7 +4,7 @@ Rows say what is to be judged (`evaluations`). Whoever works on a calendar holds
 leaves the request where it was, and what was judged is judged again to the same end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -14,6 +14,9 @@ from app.runtime import Runtime
 
 BATCH: Final = 500
 """Events of one transaction."""
+Guard = Callable[[Awaitable[int], UUID], Awaitable[int]]
+"""What stands around one step, of a calendar or a bot, so that one that fails keeps no other from its turn."""
+
 CALENDARS: Final = 50
 """Calendars whose turn comes in one step."""
 
@@ -38,21 +41,31 @@ SELECT id FROM calendar_events
  ORDER BY id LIMIT :most
 """
 
+_REST: Final = "UPDATE rule_evaluations SET event_ids = CAST(:events AS uuid[]) WHERE id = :id"
 _FORGET: Final = "DELETE FROM rule_evaluations WHERE id = ANY (CAST(:ids AS bigint[]))"
 
 
-async def judge_due(rt: Runtime) -> int:
+async def unguarded(work: Awaitable[int], _: UUID) -> int:
+    """A step that fails is its caller's."""
+    return await work
+
+
+async def judge_due(rt: Runtime, guard: Guard = unguarded) -> int:
     """Work on every calendar that waits, one batch of each; how many events were judged or requests ended."""
     async with rt.db.reading() as tx:
         waiting = [row.calendar_id for row in await tx.rows(_WAITING, {"most": CALENDARS})]
     done = 0
     for calendar_id in waiting:
-        async with rt.db.transaction() as tx:
-            done += await _step(rt, tx, calendar_id)
+        done += await guard(_step(rt, calendar_id), calendar_id)
     return done
 
 
-async def _step(rt: Runtime, tx: Tx, calendar_id: UUID) -> int:
+async def _step(rt: Runtime, calendar_id: UUID) -> int:
+    async with rt.db.transaction() as tx:
+        return await _batch(rt, tx, calendar_id)
+
+
+async def _batch(rt: Runtime, tx: Tx, calendar_id: UUID) -> int:
     """One batch. A calendar that somebody else holds is left to the next step; one that is gone has no requests."""
     state = await tx.scalar(_LOCK, {"calendar": calendar_id})
     if state is None:
@@ -63,9 +76,13 @@ async def _step(rt: Runtime, tx: Tx, calendar_id: UUID) -> int:
         return len(requests)
     named = next((row for row in requests if row.event_ids is not None), None)
     if named is not None:
-        await following.judged_anew(rt, tx, calendar_id, named.event_ids)
-        await tx.execute(_FORGET, {"ids": [named.id]})
-        return len(named.event_ids)
+        batch, rest = named.event_ids[:BATCH], named.event_ids[BATCH:]
+        await following.judged_anew(rt, tx, calendar_id, batch)
+        if rest:
+            await tx.execute(_REST, {"id": named.id, "events": rest})
+        else:
+            await tx.execute(_FORGET, {"ids": [named.id]})
+        return len(batch)
     return await _walk(rt, tx, calendar_id, requests)
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from app.bots import claims, records, resolving, rulebook, writing
 from app.bots.following import BOT
+from app.bots.judging import Guard, unguarded
 from app.bots.rules import Candidate, Rule
 from app.bots.standing import LIVE, Meeting, Step
 from app.bots.writing import standing_of
@@ -68,13 +69,13 @@ UPDATE bots SET transfer_since = NULL, transfer_reason = NULL, transfer_calendar
 """
 
 
-async def transfer_due(rt: Runtime) -> int:
+async def transfer_due(rt: Runtime, guard: Guard = unguarded) -> int:
     """Bring every held bot one step on: ask for a sync, or settle it; how many steps were taken."""
     async with rt.db.reading() as tx:
         held = await tx.rows(_HELD, {"most": BATCH})
     done = 0
     for row in held:
-        done += await (_ask(rt, row) if row.transfer_calendar_id is None else _settle(rt, row))
+        done += await guard(_ask(rt, row) if row.transfer_calendar_id is None else _settle(rt, row), row.id)
     return done
 
 
@@ -115,26 +116,28 @@ async def _settle(rt: Runtime, row: Row) -> int:
     async with rt.db.transaction() as tx:
         keys = (await claims.of_bots(tx, [row.id]))[row.id]
         known = await _targets(tx, row, keys)
-        calendars = {event.ground.calendar_id for event, _ in known}
-        await tx.rows(_LOCK_CALENDARS, {"ids": sorted(calendars | ({row.calendar_id} - {None}))})
+        target = row.transfer_calendar_id
+        if row.is_overdue:
+            target = known[0][0].ground.calendar_id if known else None
+        await tx.rows(_LOCK_CALENDARS, {"ids": sorted({target, row.calendar_id} - {None})})
         bot = await tx.row(_LOCK_BOT, {"id": row.id, "since": row.transfer_since})
         if bot is None or bot.calendar_id != row.calendar_id or bot.state not in LIVE:
             if bot is not None and bot.state not in LIVE:
                 await tx.execute(_END, {"id": row.id})
             return 0
-        new_keys = {key for event, _ in known for key in event.keys(bot.dedup_scope)}
-        await claims.lock_keys(tx, project=bot.project_id, keys=keys | new_keys)
+        of_target = (one for one in known if one[0].ground.calendar_id == target)
+        locked = keys.union(*(event.keys(rule.scope) for event, rule in of_target))
+        await claims.lock_keys(tx, project=bot.project_id, keys=locked)
         later = False
         for event, rule in await _targets(tx, bot, keys):
-            calendar = event.ground.calendar_id
-            if calendar in calendars and (row.is_overdue or calendar == row.transfer_calendar_id):
+            if event.ground.calendar_id == target and event.keys(rule.scope) <= locked:
                 await _move(rt, tx, bot, event, rule, keys)
                 return 1
             later = True
         if not later:
             await _end(rt, tx, bot)
             await resolving.pass_on(tx, bot.project_id, keys, but=())
-        elif not row.is_overdue:  # else its turn comes at once: its calendar has to be locked in order
+        elif not row.is_overdue:  # else its turn comes at once, with the locks for it
             await tx.execute(_AWAIT, {"id": row.id, "calendar": None, "seq": None})
     return 1
 

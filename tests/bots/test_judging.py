@@ -22,6 +22,7 @@ from tests.harness import Actor, Connected
 from tests.integration.delivering import rows
 from tests.integration.test_races import until_it_waits
 from workers.jobs import run_sync
+from workers.sweeps import apply_rules
 
 _COUNT = "SELECT bot_name, count(*) AS n FROM bots WHERE state = 'scheduled' GROUP BY 1 ORDER BY 1"
 
@@ -59,7 +60,17 @@ async def test_a_walk_is_resumed_and_a_change_during_it_is_applied_to_all(actor:
     assert await rows(actor.rt, "SELECT id FROM rule_evaluations") == []
     shown = await rows(actor.rt, "SELECT count(DISTINCT calendar_event_id) AS n FROM bots")
     assert shown == [{"n": count}]
-    assert calendar.id
+    await change_rule(actor, rule, "is_enabled = false")
+    while await judge_due(actor.rt):
+        pass
+    await change_rule(actor, rule, "is_enabled = true, bot_name = 'Third'")
+    async with actor.rt.db.transaction() as tx:  # named events as well come in batches
+        await tx.execute("DELETE FROM rule_evaluations")
+        all_ = [row.id for row in await tx.rows("SELECT id FROM calendar_events")]
+        await evaluations.request_events(tx, {calendar.key: all_})
+    assert await judge_due(actor.rt) == BATCH
+    assert await judge_due(actor.rt) == count - BATCH
+    assert await counted(actor) == {"Third": count}
 
 
 async def judge_due_until_it_waits(actor: Actor, tx: Any) -> None:
@@ -96,6 +107,27 @@ async def test_a_calendar_that_is_held_or_gone_keeps_no_other_from_its_turn(acto
         assert await running == 0  # it does not wait, and does not forget
     assert await judge_due(actor.rt) > 0
     assert await counted(actor) == {"Notes": 2}
+
+
+async def test_a_calendar_that_cannot_be_judged_stops_nobody_else(actor: Actor, bots: Bots) -> None:
+    """Nor the worker: a fault of ours in one project's rules would end it again and again."""
+    rule = await bots.rule()
+    calendars = [await actor.connected() for _ in range(2)]
+    for calendar in calendars:
+        bots.meeting(calendar)
+    await actor.quiesce()
+    [broken] = await rows(actor.rt, "SELECT calendar_id FROM bots WHERE state = 'scheduled'")
+    assert len(await counted(actor)) == 1
+    await change_rule(actor, rule, "dedup_scope = 'event'")
+    async with actor.rt.db.transaction() as tx:
+        poison = "UPDATE calendars SET metadata = '[1]' WHERE id = :id"
+        assert await tx.execute(poison, {"id": broken["calendar_id"]}) == 1
+        await tx.execute("UPDATE rules SET match = :match", {"match": '{"calendar_metadata": {}}'})
+    while await apply_rules(actor.rt):
+        pass
+    assert await counted(actor) == {"Notes": 2}
+    left = await rows(actor.rt, "SELECT DISTINCT calendar_id FROM rule_evaluations")
+    assert left == [broken]
 
 
 async def test_a_disconnected_calendar_is_judged_when_it_works_again(actor: Actor, bots: Bots) -> None:
