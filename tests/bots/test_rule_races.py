@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.bots import claims
 from app.bots.checking import look_ahead
 from app.bots.judging import judge_due
 from app.bots.launching import launch_due
@@ -183,6 +184,34 @@ async def test_a_transfer_and_a_deletion(actor: Actor, bots: Bots, is_turned: bo
     ended = await bots.get(bot)
     assert (ended["state"], ended["state_reason"], ended["hold_reason"]) == ("cancelled", "removed", None)
     assert await live(actor) == []
+
+
+async def test_a_worker_that_dies_in_a_transfer_leaves_it_to_the_next(actor: Actor, bots: Bots) -> None:
+    bot, owner, [other] = await shared(bots)
+    delete(actor, owner)
+    await ask(actor, owner[0])
+    await run_sync(actor.rt, owner[0].key)
+    assert await transfer_due(actor.rt) == 1
+    await run_sync(actor.rt, other[0].key)
+    async with actor.rt.db.transaction() as tx:  # the claim's keys come last
+        await claims.lock_keys(tx, project=actor.project.id, keys=await _keys(tx, bot))
+        running = asyncio.create_task(transfer_due(actor.rt), context=Context())
+        await until_it_waits(tx)
+        running.cancel()
+        await asyncio.wait([running])
+    assert (await bots.get(bot))["hold_reason"] == "transfer"
+    assert await transfer_due(actor.rt) == 1
+    now = await the_bot(actor)
+    assert (now["id"], now["calendar_id"]) == (bot["id"], other[0].id)
+    await actor.quiesce()
+    assert bots.states(bot) == ["scheduled"]
+    await assert_no_doubles(actor)
+
+
+async def _keys(tx: Tx, bot: Json) -> list[str]:
+    """What a bot claims."""
+    key = parse(BOT, bot["id"])
+    return [row.key for row in await tx.rows("SELECT key FROM bot_claims WHERE bot_id = :bot", {"bot": key})]
 
 
 async def test_a_copy_goes_while_its_bot_is_being_started(actor: Actor, bots: Bots) -> None:
