@@ -313,7 +313,9 @@ async def _by_hand(actor: Actor, calendar: Connected) -> None:
         assert answer.status_code in {201, 422}
         if answer.status_code == 201:
             made = answer.json()["id"]
-            await actor.call("PATCH", f"/bots/{made}", json={"bot_name": "y"})
+            path, changed = f"/api/v1/bots/{made}", {"bot_name": "y"}
+            answer = await actor.api.patch(path, headers=actor.project.headers, json=changed)
+            assert answer.status_code in {200, 409}
             await actor.call("DELETE", f"/bots/{made}", expect=204)
 
 
