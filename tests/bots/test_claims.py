@@ -180,6 +180,27 @@ async def test_occurrences_of_a_series_each_get_one(actor: Actor, bots: Bots) ->
         assert len(await live(actor)) == 4
 
 
+async def test_one_occurrence_that_goes_passes_its_bot_on(actor: Actor, bots: Bots) -> None:
+    """Known to be the same by the series' uid and the original start alone: the other copies have another link."""
+    await bots.rule()
+    first, second = await actor.connected(), await actor.connect()
+    recurrence, hours = ("RRULE:FREQ=DAILY;COUNT=3",), 30.0
+    event = bots.meeting(first, hours=hours, ical_uid=UID, recurrence=recurrence)
+    await actor.quiesce()
+    bots.meeting(second, ical_uid=UID, recurrence=recurrence, url=OTHER, start=event.start, end=event.end)
+    await actor.quiesce()
+    before = await live(actor)
+    assert {bot["calendar_id"] for bot in before} == {first.id}
+    assert isinstance(event.start, datetime)
+    actor.sandbox.world.cancel_instance(first.remote_id, event.id, event.start + timedelta(days=1))
+    await actor.quiesce()
+    after = await live(actor)
+    assert {bot["id"] for bot in after} == {bot["id"] for bot in before}
+    [moved] = [bot for bot in after if bot["calendar_id"] == second.id]
+    assert datetime.fromisoformat(moved["join_at"]) == event.start + timedelta(days=1)
+    await assert_no_doubles(actor)
+
+
 async def test_a_rule_that_looks_further_leaves_one_bot(actor: Actor, bots: Bots) -> None:
     """From one for each event to one for the meeting, and back."""
     rule = await bots.rule(dedup_scope="event")
