@@ -12,7 +12,8 @@ from typing import TypeVar
 from uuid import UUID
 
 from app import scheduling
-from app.bots import evaluations, following
+from app.bots import following
+from app.bots.rules import evaluations
 from app.crypto import Place
 from app.db import Tx
 from app.errors import (

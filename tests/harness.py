@@ -21,8 +21,8 @@ import uvicorn
 
 from app import scheduling
 from app.bots.checking import look_ahead
-from app.bots.judging import judge_due
 from app.bots.launching import launch_due
+from app.bots.rules.judging import judge_due
 from app.bots.transfers import transfer_due
 from app.crypto import make_api_key
 from app.ids import CALENDAR, PROJECT, new_id, parse, public

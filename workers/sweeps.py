@@ -12,7 +12,8 @@ from functools import partial
 from uuid import UUID
 
 from app import scheduling
-from app.bots import checking, judging, transfers
+from app.bots import checking, transfers
+from app.bots.rules import judging
 from app.db import DATABASE_ERRORS
 from app.runtime import Runtime
 from app.sync import channels, cleanup, health

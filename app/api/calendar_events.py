@@ -27,7 +27,7 @@ from app.api.outputs import CalendarRef, EventRef, NextUrl, Output, PreviousUrl,
 from app.api.pages import Page, Pager
 from app.api.render import JsonObject, answer, embedded, page_answer
 from app.api.route import ApiRoute
-from app.bots import overriding
+from app.bots.rules import overriding
 from app.db import ReadTx, Row
 from app.errors import Gone, NotFound
 from app.ids import CALENDAR, EVENT, public

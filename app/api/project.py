@@ -17,7 +17,7 @@ from app.api.problems import escape, invalid, refusal
 from app.api.render import answer
 from app.api.route import ApiRoute
 from app.api.rule_inputs import Domain
-from app.bots import evaluations
+from app.bots.rules import evaluations
 from app.db import ReadTx
 from app.errors import FieldProblem, NotFound
 from app.ids import PROJECT, public

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from app.api.bot_inputs import BotName, Config
 from app.api.inputs import Cursor, Input, Instant, Limit, Metadata, Name, Query, at_most, not_blank, not_null
-from app.bots.matching import PATTERN_BYTES, normal_domain, pattern
+from app.bots.rules.matching import PATTERN_BYTES, normal_domain, pattern
 from app.meetings import NAMES
 from app.providers.base import ResponseStatus
 

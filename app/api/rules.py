@@ -18,9 +18,9 @@ from app.api.problems import refusal
 from app.api.render import JsonObject, answer, embedded
 from app.api.route import ApiRoute
 from app.api.rule_inputs import DedupScope, RuleBot, RuleCreate, RuleDryRun, RulePage, RuleUpdate, match_text
-from app.bots import ruling, trying
-from app.bots.ruling import Terms
-from app.bots.trying import Span
+from app.bots.rules import ruling, trying
+from app.bots.rules.ruling import Terms
+from app.bots.rules.trying import Span
 from app.db import ReadTx, Row
 from app.errors import NotFound
 from app.ids import CALENDAR, EVENT, LAUNCHER, RULE, parse, public

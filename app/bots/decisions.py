@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Final, Literal
 from uuid import UUID
 
-from app.bots import claims, records, rulebook
-from app.bots.assigning import blocks
+from app.bots import claims, records
 from app.bots.planning import own_key
-from app.bots.rules import WIDE, Candidate, Rule, failed, wanted
+from app.bots.rules import rulebook
+from app.bots.rules.assigning import blocks
+from app.bots.rules.rule import WIDE, Candidate, Rule, failed, wanted
 from app.bots.standing import LIVE, Meeting
 from app.db import ReadTx, Row
 from app.errors import NotFound

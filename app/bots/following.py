@@ -13,10 +13,11 @@ from time import monotonic
 from typing import Final
 from uuid import UUID
 
-from app.bots import claims, evaluations, records, rulebook, splitting, writing
+from app.bots import claims, records, splitting, writing
 from app.bots.planning import Plan, plan
 from app.bots.resolving import resolve
-from app.bots.rules import Candidate, Ground, Rule, wanted
+from app.bots.rules import evaluations, rulebook
+from app.bots.rules.rule import Candidate, Ground, Rule, wanted
 from app.bots.standing import Reason
 from app.db import Row, Tx
 from app.runtime import Runtime

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
-from app.bots.assigning import Assignment, assign, may_return
-from app.bots.rules import Candidate, Rule
+from app.bots.rules.assigning import Assignment, assign, may_return
+from app.bots.rules.rule import Candidate, Rule
 from app.bots.splitting import NEAR
 from app.bots.standing import LIVE, Meeting, Reason, State, Step, follow
 from app.bots.writing import NewBot, standing_of

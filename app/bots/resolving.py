@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from app.bots import claims, evaluations, rulebook
+from app.bots import claims
 from app.bots.claims import Holder
 from app.bots.planning import Plan
-from app.bots.rules import WIDE, Candidate, Ground, Rule, Scope, wanted
+from app.bots.rules import evaluations, rulebook
+from app.bots.rules.rule import WIDE, Candidate, Ground, Rule, Scope, wanted
 from app.bots.standing import LIVE, Meeting, Step
 from app.bots.writing import NewBot, standing_of
 from app.db import Row, Tx

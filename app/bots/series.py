@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from app.bots import evaluations, fitting, following, making, records
+from app.bots import fitting, following, making, records
 from app.bots.making import BotPatch, NewBot
+from app.bots.rules import evaluations
 from app.db import Row, Tx
 from app.errors import Conflict, FieldProblem, Invalid, NotFound
 from app.ids import new_id

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from app.bots.rules import Candidate, Rule
+from app.bots.rules.rule import Candidate, Rule
 from app.db import Tx
 from app.meetings import canonical_key
 

@@ -8,10 +8,11 @@ been ended by. One meeting per transaction, both calendars locked in the order o
 
 from typing import Final
 
-from app.bots import claims, records, resolving, rulebook, writing
+from app.bots import claims, records, resolving, writing
 from app.bots.following import BOT
-from app.bots.judging import Guard, unguarded
-from app.bots.rules import Candidate, Rule
+from app.bots.rules import rulebook
+from app.bots.rules.judging import Guard, unguarded
+from app.bots.rules.rule import Candidate, Rule
 from app.bots.standing import LIVE, Meeting, Step
 from app.bots.writing import standing_of
 from app.db import Row, Tx

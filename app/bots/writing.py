@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from app.bots import records
-from app.bots.rules import Candidate, Rule
+from app.bots.rules.rule import Candidate, Rule
 from app.bots.standing import LIVE, Meeting, Standing, Step
 from app.db import Row, Tx
 from app.telemetry import BOT_STEPS

@@ -11,9 +11,9 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.bots.judging import judge_due
+from app.bots.rules.judging import judge_due
+from app.bots.rules.trying import REASONS
 from app.bots.transfers import transfer_due
-from app.bots.trying import REASONS
 from app.ids import EVENT, parse, public
 from app.runtime import Runtime
 from tests.api.refusals import counts

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.bots.judging import judge_due
+from app.bots.rules.judging import judge_due
 from app.ids import CALENDAR, RULE, new_id, parse, public
 from app.runtime import Runtime
 from tests.api.rows import MEET, Rows, calendar_ref

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.bots import evaluations
+from app.bots.rules import evaluations
 from app.ids import RULE, parse
 from sandbox.model import Event
 from tests.bots.stage import Bots, Json

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from app.bots import evaluations
+from app.bots.rules import evaluations
 from app.ids import RULE, new_id, public
 from sandbox.backends.book import Backend, Bot
 from sandbox.model import Conference, Event

@@ -8,9 +8,10 @@ from time import perf_counter
 from types import SimpleNamespace
 from typing import Any, cast
 
-from app.bots import evaluations, planning
-from app.bots.judging import BATCH, CALENDARS, judge_due
-from app.bots.rules import Candidate, Ground
+from app.bots import planning
+from app.bots.rules import evaluations
+from app.bots.rules.judging import BATCH, CALENDARS, judge_due
+from app.bots.rules.rule import Candidate, Ground
 from app.bots.standing import Event as Standing
 from app.db import Row
 from app.ids import new_id

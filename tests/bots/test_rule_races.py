@@ -13,8 +13,8 @@ import pytest
 
 from app.bots import claims
 from app.bots.checking import look_ahead
-from app.bots.judging import judge_due
 from app.bots.launching import launch_due
+from app.bots.rules.judging import judge_due
 from app.bots.transfers import transfer_due
 from app.db import Tx
 from app.ids import BOT, parse

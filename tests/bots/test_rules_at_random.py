@@ -14,10 +14,10 @@ from uuid import UUID
 
 import pytest
 
-from app.bots import rulebook
 from app.bots.checking import look_ahead
-from app.bots.judging import judge_due
 from app.bots.launching import launch_due
+from app.bots.rules import rulebook
+from app.bots.rules.judging import judge_due
 from app.bots.transfers import transfer_due
 from sandbox.model import Conference, Event
 from tests.bots.meetings import assert_no_doubles, change_rule, live, reconnect

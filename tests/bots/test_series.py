@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.bots.judging import judge_due
+from app.bots.rules.judging import judge_due
 from app.bots.series import AT_ONCE
 from sandbox.model import Conference
 from tests.api.rows import Rows

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from app.bots import evaluations
+from app.bots.rules import evaluations
 from app.ids import BOT, new_id, public
 from sandbox.model import Instance
 from tests.properties.bots.stage import STATES, BotStage

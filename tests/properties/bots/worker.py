@@ -8,8 +8,8 @@ import httpx
 
 from app import scheduling
 from app.bots.checking import look_ahead
-from app.bots.judging import judge_due
 from app.bots.launching import launch_due
+from app.bots.rules.judging import judge_due
 from app.bots.transfers import transfer_due
 from app.egress import Egress, EgressAnswer
 from app.settings import Settings

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from app.bots.matching import Facts, compiled, facts
+from app.bots.rules.matching import Facts, compiled, facts
 from app.providers.base import Attendee, Person, RemoteEvent
 from app.sync.content import render
 

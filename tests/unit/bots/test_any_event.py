@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from app.api.rule_inputs import EventType, RuleMatch, Visibility, match_text
-from app.bots.matching import CONDITIONS, PATTERN_BYTES, TITLE_MOST, compiled, facts, pattern
+from app.bots.rules.matching import CONDITIONS, PATTERN_BYTES, TITLE_MOST, compiled, facts, pattern
 from app.meetings import NAMES
 from app.providers.base import Attendee, Person, RemoteEvent, ResponseStatus
 from app.providers.google import client as google

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.bots.matching import CONDITIONS, domain_of, normal_domain
+from app.bots.rules.matching import CONDITIONS, domain_of, normal_domain
 from app.providers.base import Person
 from tests.unit.bots.events import EVENT, INTERNAL, event_with, failed, guest, looked_at
 

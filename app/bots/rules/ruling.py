@@ -12,8 +12,9 @@ from uuid import UUID
 
 import orjson
 
-from app.bots import evaluations, fitting
-from app.bots.rules import Scope
+from app.bots import fitting
+from app.bots.rules import evaluations
+from app.bots.rules.rule import Scope
 from app.db import ReadTx, Row, Tx
 from app.errors import Conflict, NotFound
 from app.ids import new_id

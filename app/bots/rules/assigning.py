@@ -8,7 +8,7 @@ the rule is changed.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from app.bots.rules import WIDE, Rule
+from app.bots.rules.rule import WIDE, Rule
 from app.bots.standing import BY_RULES, LIVE, RESTORABLE
 from app.db import Row
 

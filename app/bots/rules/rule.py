@@ -15,7 +15,7 @@ from uuid import UUID
 
 import orjson
 
-from app.bots import matching
+from app.bots.rules import matching
 from app.bots.standing import Event, Meeting, Reason
 from app.meetings import Preferences, canonical_key
 

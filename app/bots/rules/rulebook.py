@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 
 from app import projects
-from app.bots.rules import Candidate, Ground, Key, Rule, by_link
+from app.bots.rules.rule import Candidate, Ground, Key, Rule, by_link
 from app.bots.standing import Event
 from app.db import ReadTx, Row
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from app.bots import claims, evaluations, following, resolving
+from app.bots import claims, following, resolving
 from app.bots.making import LOCK_CALENDAR, refusal
-from app.bots.rules import Override
+from app.bots.rules import evaluations
+from app.bots.rules.rule import Override
 from app.db import Tx
 from app.errors import NotFound
 from app.runtime import Runtime

@@ -12,14 +12,15 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 from uuid import UUID
 
-from app.bots import assigning, claims, matching, planning, rulebook, ruling
+from app.bots import claims, planning
 from app.bots.claims import Holder
 from app.bots.fitting import config_text
 from app.bots.following import BOT
-from app.bots.rules import WIDE, Candidate, Rule, failed, names_of
-from app.bots.ruling import Terms
+from app.bots.rules import assigning, matching, rulebook, ruling
+from app.bots.rules.rule import WIDE, Candidate, Rule, failed, names_of
+from app.bots.rules.ruling import Terms
+from app.bots.rules.trial import Trial, bot_of
 from app.bots.standing import LIVE, Meeting
-from app.bots.trial import Trial, bot_of
 from app.db import ReadTx, Row
 from app.errors import FieldProblem, Invalid
 from app.ids import new_id

@@ -16,9 +16,9 @@ from uuid import UUID
 
 from app.bots import following, resolving, writing
 from app.bots.claims import Holder
-from app.bots.judging import BATCH
 from app.bots.planning import Plan, plan
-from app.bots.rules import WIDE, Candidate, Rule
+from app.bots.rules.judging import BATCH
+from app.bots.rules.rule import WIDE, Candidate, Rule
 from app.bots.standing import LIVE, Meeting
 from app.db import Row
 
