@@ -46,12 +46,22 @@ SELECT EXISTS (SELECT FROM rules r WHERE r.project_id = :project AND r.launcher_
                           AND b.state IN ('scheduled', 'launching'))
                   AND (b.state IN ('scheduled', 'launching', 'launched') AND b.ends_at > app_now()
                        OR b.due_at IS NOT NULL))
-       OR EXISTS (SELECT FROM rules r
-                   WHERE r.project_id = :project AND r.launcher_id = :id AND r.deleted_at IS NULL)
 """
 _DELETE: Final = """
 UPDATE launchers SET deleted_at = app_now(), is_default = false, api_key_sealed = NULL, updated_at = app_now()
  WHERE id = :id
+"""
+
+# A bot that has ended may come back with its event, and is to find a launcher then: the default. One that a sync brings
+# back in this very moment is `scheduled` by now.
+_NAME_NONE: Final = """
+UPDATE bots b SET launcher_id = NULL
+  FROM (SELECT e.id FROM bots e
+         WHERE e.project_id = :project AND e.launcher_id = :id AND e.calendar_event_id IS NOT NULL AND NOT e.is_removed
+           AND e.state IN ('scheduled', 'cancelled', 'missed')
+           AND e.handed_revision IS NULL AND e.starting_since IS NULL
+         ORDER BY e.id FOR NO KEY UPDATE) ended
+ WHERE b.id = ended.id
 """
 
 # A bot that waits for its hand-over waits for the new one; those that were handed over, or are being, are left, and so
@@ -157,13 +167,17 @@ async def change(rt: Runtime, tx: Tx, *, project_id: UUID, launcher_id: UUID, gi
 
 
 async def delete(tx: Tx, *, project_id: UUID, launcher_id: UUID) -> None:
-    """Forget a launcher and its key. NotFound; Conflict (`launcher_in_use`) while bots or rules need it."""
+    """Forget a launcher and its key; bots that may come back go to the default then.
+
+    NotFound; Conflict (`launcher_in_use`) while bots or rules need it.
+    """
     await tx.scalar(_LOCK_PROJECT, {"project": project_id})
     row = await tx.row(_LOCK, {"project": project_id, "id": launcher_id})
     if row is None:
         raise NotFound
     await _refuse_used(tx, project_id, row)
     await tx.execute(_DELETE, {"id": launcher_id})
+    await tx.execute(_NAME_NONE, {"project": project_id, "id": launcher_id})
 
 
 async def _refuse_used(tx: Tx, project_id: UUID, row: Row) -> None:

@@ -49,6 +49,23 @@ async def test_a_bot_that_was_ended_after_its_meeting_went_stays_away(actor: Act
     assert (await bots.get(bot))["state"] == "cancelled"
 
 
+async def test_a_bot_whose_launcher_was_deleted_meanwhile_goes_to_the_default(actor: Actor, bots: Bots) -> None:
+    """It kept the launcher's id once, waited for its key until its meeting was over, and could not be changed."""
+    theirs = await bots.launcher("attendee", is_default=False)
+    calendar, event, shown = await bots.event()
+    bot = await bots.on(shown["id"], launcher_id=theirs["id"])
+    actor.sandbox.world.update_event(calendar.remote_id, event.id, conference=None)
+    await actor.quiesce()
+    assert (await bots.get(bot))["state_reason"] == "link_gone"
+    await actor.call("DELETE", f"/launchers/{theirs['id']}", expect=204)
+    actor.sandbox.world.update_event(calendar.remote_id, event.id, conference=Conference("meet", MEET))
+    await actor.quiesce()
+    back = await actor.call("PATCH", f"/bots/{bot['id']}", json={"bot_name": "Minutes"})
+    assert (back["state"], back["launcher_id"]) == ("scheduled", None)
+    launched = await bots.until_hand_over(bot, seconds=24 * 3_600 - 60)
+    assert launched["state"] == "launched", launched["events"]
+
+
 async def test_a_bot_whose_key_was_taken_meanwhile_is_superseded(actor: Actor, bots: Bots) -> None:
     calendar, event, shown = await bots.event()
     first = await bots.on(shown["id"], deduplication_key="k")
