@@ -271,6 +271,8 @@ async def test_which_events_are_looked_at(client: httpx.AsyncClient, rt: Runtime
         ({"start_time_lte": (now + timedelta(days=8)).isoformat()}, [first, last, later]),
         ({"calendar_id": calendar_ref(calendar)}, [first, last]),
         ({"calendar_id": calendar_ref(away)}, []),
+        ({"start_time_gte": "9999-12-31T23:59:59Z"}, []),
+        ({"start_time_lte": "0001-01-01T00:00:00Z"}, []),
     ]
     for span, events in tried:
         assert list(await _tried(client, RULE_BODY, **span)) == events, span

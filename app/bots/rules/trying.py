@@ -8,7 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 from uuid import UUID
 
@@ -31,6 +31,7 @@ EVENTS_MOST: Final = 2_000
 AHEAD: Final = timedelta(days=7)
 UNDER_WAY: Final = timedelta(days=1)
 """So long ago an event may have begun that is looked at because it is not over."""
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 _CHUNK: Final = 50
 """Events that are looked at before the loop's other tasks have their turn."""
 _STEPS: Final = 3
@@ -194,7 +195,7 @@ async def _ahead(tx: ReadTx, project_id: UUID, span: Span, *, now: datetime) -> 
     ):
         raise _invalid("/calendar_id", "not_found", "there is no such calendar")
     since = span.since or now - UNDER_WAY
-    until = span.until or (span.since or now) + AHEAD
+    until = span.until or min(span.since or now, _LAST - AHEAD) + AHEAD
     params = {"project": project_id, "calendar": span.calendar_id, "since": since, "until": until}
     return _few([row.id for row in await tx.rows(_AHEAD, params)])
 
