@@ -206,15 +206,20 @@ def refusal(pointer: str, code: str, message: str) -> Invalid:
     return Invalid(f"{pointer}: {message}", errors=(FieldProblem(pointer, code, message),))
 
 
-async def key_in_use(tx: Tx, *, project_id: UUID, key: str | None, but: UUID | None = None) -> Conflict:
-    """The refusal of a deduplication key that another live bot than this one has."""
+async def key_in_use(
+    tx: Tx, *, project_id: UUID, key: str | None, but: UUID | None = None, of_series: UUID | None = None
+) -> Conflict:
+    """The refusal of a key that another live bot than `but` has, or else the series of the bot `of_series`."""
     existing = await tx.scalar(
         "SELECT id FROM bots WHERE project_id = :project AND deduplication_key = :key"
         " AND state IN ('scheduled', 'launching', 'launched') AND id IS DISTINCT FROM :but",
         {"project": project_id, "key": key, "but": but},
     )
+    existing = existing or of_series
     extra = {"existing_id": public(BOT, existing)} if existing else {}
-    return Conflict("a live bot with this deduplication key exists", code="deduplication_key_in_use", extra=extra)
+    return Conflict(
+        "a live bot, or a series, with this deduplication key exists", code="deduplication_key_in_use", extra=extra
+    )
 
 
 async def _lock(tx: Tx, project_id: UUID, bot_id: UUID) -> Row:

@@ -28,10 +28,12 @@ VALUES (:id, :project, :name, '{}', 'event', :name, CAST(:config AS jsonb), :lau
 
 _BOT: Final = "SELECT id FROM bots WHERE rule_id = :rule AND calendar_event_id = :event"
 
-_IS_KEY_USED: Final = """
-SELECT EXISTS (SELECT FROM rules r
-                WHERE r.project_id = :project AND r.series_id IS NOT NULL AND r.deleted_at IS NULL
-                  AND r.deduplication_key = :key AND r.id <> :id)
+# Its first bot may have ended long ago: the latest one is there for as long as the series is.
+_KEY_HOLDER: Final = """
+SELECT (SELECT b.id FROM bots b WHERE b.rule_id = r.id ORDER BY b.join_at DESC, b.id DESC LIMIT 1) AS bot_id
+  FROM rules r
+ WHERE r.project_id = :project AND r.series_id IS NOT NULL AND r.deleted_at IS NULL
+   AND r.deduplication_key = :key AND r.id <> :id
 """
 
 # A series that Google split is several, named after the first.
@@ -119,8 +121,12 @@ async def make(rt: Runtime, tx: Tx, *, project_id: UUID, event_id: UUID, new: Ne
     # The names of the new bots are locked by now: whoever else asks for this one waits, or has come before.
     bot_id: UUID | None = await tx.scalar(_BOT, {"rule": rule_id, "event": event_id})
     key = {"project": project_id, "key": new.deduplication_key, "id": rule_id}
-    if bot_id is None or (new.deduplication_key is not None and await tx.scalar(_IS_KEY_USED, key)):
-        raise await making.key_in_use(tx, project_id=project_id, key=new.deduplication_key, but=bot_id)
+    other = None if new.deduplication_key is None else await tx.row(_KEY_HOLDER, key)
+    if bot_id is None or other is not None:
+        of_series = None if other is None else other.bot_id
+        raise await making.key_in_use(
+            tx, project_id=project_id, key=new.deduplication_key, but=bot_id, of_series=of_series
+        )
     return bot_id
 
 

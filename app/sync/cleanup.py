@@ -85,12 +85,18 @@ DELETE FROM idempotency_keys WHERE id IN (
     SELECT id FROM idempotency_keys WHERE created_at < app_now() - interval '1 day' LIMIT :batch)
 """
 
-# With what happened to them. One that its back end has still to be told of stays until that is done.
+# With what happened to them. One that its back end has still to be told of stays until that is done; so does the latest
+# of a series that nobody has ended, by which alone it can be: what comes once a year is over for long in between.
 _PURGE_BOTS = """
 DELETE FROM bots WHERE id IN (
-    SELECT id FROM bots
-     WHERE ends_at < app_now() - make_interval(days => :days) AND due_at IS NULL
-     ORDER BY id LIMIT :batch FOR UPDATE SKIP LOCKED)
+    SELECT b.id FROM bots b
+     WHERE b.ends_at < app_now() - make_interval(days => :days) AND b.due_at IS NULL
+       AND NOT EXISTS (
+           SELECT FROM rules r
+            WHERE r.id = b.rule_id AND r.series_id IS NOT NULL AND r.deleted_at IS NULL
+              AND NOT EXISTS (
+                  SELECT FROM bots l WHERE l.rule_id = r.id AND (l.join_at, l.id) > (b.join_at, b.id)))
+     ORDER BY b.id LIMIT :batch FOR UPDATE OF b SKIP LOCKED)
 """
 
 # A batch: each one's bots are looked for once more as its row goes.

@@ -9,6 +9,7 @@ import pytest
 
 from app.bots.rules.judging import judge_due
 from app.bots.series import AT_ONCE
+from app.sync import cleanup
 from sandbox.model import Conference
 from tests.api.rows import Rows
 from tests.bots.stage import MEET, OTHER, Bots, Json
@@ -259,12 +260,36 @@ async def test_the_key_of_a_series_is_taken_while_it_goes_on(actor: Actor, bots:
     assert (refused["code"], refused["existing_id"]) == ("deduplication_key_in_use", bot["id"])
     await actor.call("DELETE", f"/bots/{bot['id']}", expect=204)
     refused = await actor.call("POST", "/bots", json={**body, "deduplication_key": "k"}, expect=409)
-    assert refused["code"] == "deduplication_key_in_use"
-    assert len(await live(actor)) == len(occurrences) - 1
+    left = await live(actor)
+    assert (refused["code"], refused["existing_id"]) == ("deduplication_key_in_use", left[-1]["id"])
+    assert len(left) == len(occurrences) - 1
     await actor.call("POST", "/bots", json={**body, "deduplication_key": "other"}, expect=201)
     assert len(await live(actor)) == 2 * len(occurrences) - 1
     await actor.call("DELETE", f"/bots/{bot['id']}?all_occurrences=true", expect=204)
     await actor.call("POST", "/bots", json={**body, "deduplication_key": "k"}, expect=201)
+
+
+async def test_a_series_that_nobody_has_ended_keeps_the_bot_that_it_is_ended_by(actor: Actor, bots: Bots) -> None:
+    """However long ago its last meeting was: it may be held once a year. Else nobody could free its key or launcher."""
+    launcher = await bots.launcher("webhook", is_default=False)
+    _, _, occurrences = await weekly(actor, bots, recurrence=("RRULE:FREQ=WEEKLY;COUNT=3",))
+    body = {"all_occurrences": True, "deduplication_key": "k", "launcher_id": launcher["id"]}
+    first = await bots.on(occurrences[0]["id"], **body)
+    last = (await live(actor))[-1]
+    actor.advance(timedelta(days=200))
+    async with actor.rt.db.transaction() as tx:
+        await tx.execute("UPDATE bots SET due_at = NULL")
+    while await cleanup.purge(actor.rt):
+        pass
+    await actor.call("GET", f"/bots/{first['id']}", expect=404)
+    refused = await actor.call("DELETE", f"/launchers/{launcher['id']}", expect=409)
+    assert refused["code"] == "launcher_in_use"
+    await actor.call("DELETE", f"/bots/{last['id']}?all_occurrences=true", expect=204)
+    await actor.call("DELETE", f"/launchers/{launcher['id']}", expect=204)
+    actor.advance(timedelta(days=100))
+    while await cleanup.purge(actor.rt):
+        pass
+    assert (await stored(actor.rt, "SELECT id FROM bots"), await stored(actor.rt, "SELECT id FROM rules")) == ([], [])
 
 
 async def test_of_many_requests_at_once_one_makes_the_series_bots(actor: Actor, bots: Bots) -> None:
