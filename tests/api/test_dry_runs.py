@@ -192,9 +192,13 @@ async def _meeting(rows: Rows, calendar: UUID, *, hours: float = 5, **values: An
     return await rows.event(calendar, **usual | {"start_time": start, "end_time": start + timedelta(hours=1)} | values)
 
 
+async def _say(client: httpx.AsyncClient, event: str, override: str | None) -> None:
+    answer = await client.patch(f"/api/v1/calendar_events/{event}", json={"bot_override": override})
+    assert answer.status_code == 200, answer.text
+
+
 async def test_reasons(client: httpx.AsyncClient, rt: Runtime, rows: Rows, subtests: pytest.Subtests) -> None:
     _, event = await _world(rows)
-    key = {"id": parse(EVENT, event)}
     first = await _made(client, match={"title_contains": ["plan"]}, priority=1)
 
     async def says(rule: Json, effect: str, reason: str) -> None:
@@ -220,13 +224,14 @@ async def test_reasons(client: httpx.AsyncClient, rt: Runtime, rows: Rows, subte
     await says(again | {"bot": {"bot_name": "Minutes"}}, "add", "matches")
     await rows.sql("UPDATE bots SET is_removed = false, state = 'failed', state_reason = 'launch_refused'")
     await says(again, "none", "bot_failed")
-    await rows.sql("UPDATE calendar_events SET bot_override = 'always' WHERE id = :id", **key)
-    await says(again, "add", "matches")
-    await says(again | {"match": {"is_recurring": True}}, "add", "overridden")
-    await rows.sql("UPDATE calendar_events SET bot_override = 'never' WHERE id = :id", **key)
+    await _say(client, event, "always")
+    await says(again, "keep", "matches")
+    await says(again | {"match": {"is_recurring": True}}, "keep", "overridden")
+    await _say(client, event, "never")
     await says(again, "none", "overridden")
-    await rows.sql("UPDATE calendar_events SET bot_override = NULL, meeting_url = NULL WHERE id = :id", **key)
-    await says(again, "none", "no_meeting")
+    await _say(client, event, None)
+    await rows.sql("UPDATE calendar_events SET meeting_url = NULL WHERE id = :id", id=parse(EVENT, event))
+    await says(again, "remove", "no_meeting")
 
 
 async def test_one_of_several_copies_gets_the_bot(client: httpx.AsyncClient, rt: Runtime, rows: Rows) -> None:
