@@ -85,7 +85,8 @@ async def rules_loop(rt: Runtime, stop: asyncio.Event) -> None:
     """Apply rules that have changed, and move bots to other calendars' events, until nothing of it is left."""
 
     async def step() -> None:
-        while not stop.is_set() and await apply_rules(rt):
+        failed: set[UUID] = set()
+        while not stop.is_set() and await apply_rules(rt, failed):
             pass
 
     await every(CHECK_SECONDS, step, stop)
@@ -124,17 +125,23 @@ async def finish_deletions(rt: Runtime) -> int:
     return len(due)
 
 
-async def apply_rules(rt: Runtime) -> int:
-    """One step of every calendar that waits to be judged, and of every held bot; how much was done."""
+async def apply_rules(rt: Runtime, failed: set[UUID]) -> int:
+    """One step of the calendars that wait to be judged, and of the held bots; how much was done.
+
+    Those in `failed` are left out, and who fails joins them: however many do, the others have their turn.
+    """
 
     def guard(job: str) -> judging.Guard:
         async def guarded_step(work: Awaitable[int], id_: UUID) -> int:
-            return await guarded(work, job=job, id=id_) or 0
+            done = await guarded(work, job=job, id=id_)
+            if done is None:
+                failed.add(id_)
+            return 1 if done is None else done
 
         return guarded_step
 
-    done = await judging.judge_due(rt, guard("judge_rules"))
-    return done + await transfers.transfer_due(rt, guard("transfer_bot"))
+    done = await judging.judge_due(rt, guard("judge_rules"), but=failed)
+    return done + await transfers.transfer_due(rt, guard("transfer_bot"), but=failed)
 
 
 async def _each(job: str, works: Sequence[tuple[UUID, Callable[[], Awaitable[object]]]]) -> None:

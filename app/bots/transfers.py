@@ -6,7 +6,9 @@ served, or after PATIENCE_SECONDS, the bot is moved to the best event that is le
 been ended by. One meeting per transaction, both calendars locked in the order of their ids.
 """
 
+from collections.abc import Collection
 from typing import Final
+from uuid import UUID
 
 from app.bots import claims, records, resolving, writing
 from app.bots.following import BOT
@@ -31,7 +33,7 @@ SELECT h.* FROM (
     SELECT b.id, b.project_id, b.calendar_id, b.dedup_scope, b.calendar_event_id, b.rule_id, b.transfer_since,
            b.transfer_calendar_id, b.transfer_seq,
            b.transfer_since <= app_now() - make_interval(secs => {PATIENCE_SECONDS}) AS is_overdue
-      FROM bots b WHERE b.transfer_since IS NOT NULL) h
+      FROM bots b WHERE b.transfer_since IS NOT NULL AND b.id <> ALL (CAST(:but AS uuid[]))) h
  WHERE h.transfer_calendar_id IS NULL OR h.is_overdue OR NOT EXISTS (
        SELECT FROM sync_state s JOIN calendars c ON c.id = s.calendar_id
         WHERE s.calendar_id = h.transfer_calendar_id AND c.state = 'connected' AND c.deleted_at IS NULL
@@ -70,10 +72,10 @@ UPDATE bots SET transfer_since = NULL, transfer_reason = NULL, transfer_calendar
 """
 
 
-async def transfer_due(rt: Runtime, guard: Guard = unguarded) -> int:
-    """Bring every held bot one step on: ask for a sync, or settle it; how many steps were taken."""
+async def transfer_due(rt: Runtime, guard: Guard = unguarded, *, but: Collection[UUID] = ()) -> int:
+    """Bring held bots, but for these, one step on: ask for a sync, or settle it; how many steps were taken."""
     async with rt.db.reading() as tx:
-        held = await tx.rows(_HELD, {"most": BATCH})
+        held = await tx.rows(_HELD, {"most": BATCH, "but": list(but)})
     done = 0
     for row in held:
         done += await guard(_ask(rt, row) if row.transfer_calendar_id is None else _settle(rt, row), row.id)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from types import SimpleNamespace
 from typing import Any, cast
+from uuid import UUID
 
 from app.bots import planning
 from app.bots.rules import evaluations
@@ -17,6 +18,7 @@ from app.db import Row
 from app.ids import new_id
 from app.meetings import Preferences
 from sandbox.model import Conference
+from tests.api.rows import Rows
 from tests.bots.meetings import change_rule
 from tests.bots.stage import MEET, OTHER, Bots, Json
 from tests.harness import Actor, Connected
@@ -124,11 +126,34 @@ async def test_a_calendar_that_cannot_be_judged_stops_nobody_else(actor: Actor, 
         poison = "UPDATE calendars SET metadata = '[1]' WHERE id = :id"
         assert await tx.execute(poison, {"id": broken["calendar_id"]}) == 1
         await tx.execute("UPDATE rules SET match = :match", {"match": '{"calendar_metadata": {}}'})
-    while await apply_rules(actor.rt):
+    failed: set[UUID] = set()
+    while await apply_rules(actor.rt, failed):
         pass
     assert await counted(actor) == {"Notes": 2}
     left = await rows(actor.rt, "SELECT DISTINCT calendar_id FROM rule_evaluations")
     assert left == [broken]
+    assert failed == {broken["calendar_id"]}
+
+
+async def test_nor_do_more_of_them_than_have_their_turn_at_once(actor: Actor, bots: Bots) -> None:
+    written = Rows(actor.rt, actor.project.id)
+    await bots.rule(match={"calendar_metadata": {}})
+    broken = [await written.calendar() for _ in range(CALENDARS + 1)]
+    await written.sql("UPDATE calendars SET metadata = '[1]'")
+    start = actor.now() + timedelta(hours=1)
+    link = {"meeting_url": MEET, "meeting_platform": "google_meet", "start_time": start}
+    for calendar_id in broken:
+        await written.event(calendar_id, end_time=start + timedelta(hours=1), **link)
+    well = await written.calendar()
+    await written.event(well, end_time=start + timedelta(hours=1), **link)
+    async with actor.rt.db.transaction() as tx:
+        for calendar_id in (*broken, well):
+            await evaluations.request(tx, [calendar_id])
+    failed: set[UUID] = set()
+    while await apply_rules(actor.rt, failed):
+        pass
+    assert await counted(actor) == {"Notes": 1}
+    assert failed == set(broken)
 
 
 async def test_a_disconnected_calendar_is_judged_when_it_works_again(actor: Actor, bots: Bots) -> None:
