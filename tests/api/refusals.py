@@ -22,6 +22,7 @@ TABLES = (
     "rules",
     "rule_evaluations",
     "bot_claims",
+    "series_overrides",
 )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from app.runtime import Runtime
 from tests.api.refusals import counts, refused
+from tests.api.rows import Rows
 
 BOTS, LAUNCHERS = "/api/v1/bots", "/api/v1/launchers"
 SOON = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
@@ -22,8 +23,14 @@ LAUNCHER: dict[str, Any] = {"kind": "attendee", "name": "Theirs", "api_key": "hu
 JSON = {"Content-Type": "application/json"}
 
 
+@pytest.fixture
+async def event(rows: Rows) -> str:
+    """A single event."""
+    return await rows.event(await rows.calendar())
+
+
 @pytest.fixture(autouse=True)
-async def _nothing_is_stored(rt: Runtime) -> AsyncIterator[None]:
+async def _nothing_is_stored(rt: Runtime, event: str) -> AsyncIterator[None]:
     before = await counts(rt)
     yield
     assert await counts(rt) == before
@@ -124,6 +131,34 @@ async def test_fields_of_a_bot_that_nothing_has(client: httpx.AsyncClient, subte
     refused(await client.patch(f"{url}?all_occurrences=true", json={}), "not_found", status=404)
     refused(await client.delete(f"{url}?all_occurrences=true"), "not_found", status=404)
     for answer in (await client.get(url), await client.patch(url, json={}), await client.delete(url)):
+        refused(answer, "not_found", status=404)
+
+
+OVERRIDES: list[Any] = [
+    ({}, "missing", "/bot_override"),
+    ({"all_occurrences": True}, "missing", "/bot_override"),
+    ({"bot_override": "sometimes"}, "not_allowed", "/bot_override"),
+    ({"bot_override": True}, "not_allowed", "/bot_override"),
+    ({"bot_override": "always", "all_occurrences": None}, "wrong_type", "/all_occurrences"),
+    ({"bot_override": "always", "all_occurrences": "true"}, "wrong_type", "/all_occurrences"),
+    ({"bot_override": "always", "all_occurrences": True}, "not_a_series", "/all_occurrences"),
+    ({"bot_override": None, "name": "Planning"}, "unknown_field", "/name"),
+]
+
+
+async def test_overrides_of_an_event(
+    client: httpx.AsyncClient, rows: Rows, event: str, subtests: pytest.Subtests
+) -> None:
+    url = f"/api/v1/calendar_events/{event}"
+    before = (await client.get(url)).json()
+    for body, code, pointer in OVERRIDES:
+        with subtests.test(case=str(body)):
+            refused(await client.patch(url, json=body), code, pointer)
+            assert (await client.get(url)).json() == before
+    await rows.sql("UPDATE calendar_events SET is_deleted = true")
+    refused(await client.patch(url, json={"bot_override": "always"}), "event_gone", "/bot_override")
+    for other in ("evt_01JD4Q9A7B9D1F3G5H7K9M1N3P", "x"):
+        answer = await client.patch(f"/api/v1/calendar_events/{other}", json={"bot_override": "always"})
         refused(answer, "not_found", status=404)
 
 
