@@ -199,7 +199,7 @@ def _rules(ground: _Ground) -> list[Because]:
     slots: dict[object, Rule] = {}
     for rule in ground.rules:
         condition = failed(rule, event)
-        shown = rule.id if rule.series_id is None else None
+        shown = _shown(rule)
         if condition is None and rule.slot in slots:
             found.append(Because("outranked", f"rule {slots[rule.slot].name} goes first", shown))
         elif condition is None:
@@ -210,7 +210,7 @@ def _rules(ground: _Ground) -> list[Because]:
         else:
             found.append(Because("rule_does_not_match", condition, shown))
     if not ground.rules and not any(bot.rule_id is None and bot.state in LIVE for bot in ground.bots):
-        found.append(Because("no_rule", "there is no rule, and nobody has made a bot"))
+        found.append(Because("no_rule", "no rule is enabled, and there is no live bot made by hand"))
     return found
 
 
