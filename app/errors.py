@@ -148,6 +148,11 @@ class Invalid(RequestError):
     status, code, title = 422, "invalid", "Something inside the request is not valid"
 
 
+def refusal(pointer: str, code: str, *, message: str) -> Invalid:
+    """A 422 about one place."""
+    return Invalid(f"{pointer or 'the body'}: {message}", errors=(FieldProblem(pointer, code, message),))
+
+
 class RateLimited(RequestError):
     status, code, title = 429, "rate_limited", "Too many requests"
 

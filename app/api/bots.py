@@ -10,7 +10,7 @@ from app.api import bot_queries, queries
 from app.api.bot_inputs import BotCreate, BotFilters, BotState, BotUpdate, OfSeries
 from app.api.deps import ProjectId, Reading, Rt, Writing
 from app.api.idempotency import Idempotent
-from app.api.inputs import QueryOf, key_of, metadata_text
+from app.api.inputs import QueryOf, key_in_body, key_of, metadata_text
 from app.api.operations import IDEMPOTENCY, TIMES, URLS, body_examples, example, problems
 from app.api.outputs import BotRef, CalendarRef, EventRef, LauncherRef, NextUrl, Output, PreviousUrl, RuleRef, Timestamp
 from app.api.pages import Order, Pager
@@ -45,7 +45,8 @@ class BotShape(Output):
     state: BotState
     state_reason: str | None = Field(description="Why it is `cancelled`, `failed` or `missed`; docs/bots.md")
     hold_reason: str | None = Field(
-        description="What keeps its calendar from being up to date, while something does: it is launched as last known"
+        description="`transfer`: not launched until it is known which other event takes it. Else what keeps its"
+        " calendar from being up to date, while something does: it is launched as last known"
     )
     bot_name: str
     meeting_url: str
@@ -155,8 +156,8 @@ async def create_bot(body: BotCreate, rt: Rt, tx: Writing, project_id: ProjectId
     event's bot; the other occurrences of its series get theirs, those too that enter the window later.
     """
     _one_way(body)
-    event_id = _reference(EVENT, body.calendar_event_id, "/calendar_event_id")
-    launcher_id = _reference(LAUNCHER, body.launcher_id, "/launcher_id")
+    event_id = key_in_body(EVENT, body.calendar_event_id, "/calendar_event_id")
+    launcher_id = key_in_body(LAUNCHER, body.launcher_id, "/launcher_id")
     url, platform = await _link(tx, project_id, body.meeting_url)
     new = NewBot(
         bot_name=body.bot_name,
@@ -178,16 +179,6 @@ async def create_bot(body: BotCreate, rt: Rt, tx: Writing, project_id: ProjectId
         return await _shown(tx, project_id, bot_id=bot_id, status=201)
 
     return await once.run(tx, create)
-
-
-_NAMES: Final = {EVENT: "event", LAUNCHER: "launcher"}
-
-
-def _reference(prefix: str, text: str | None, pointer: str) -> Any:
-    key = None if text is None else parse(prefix, text)
-    if text is not None and key is None:
-        raise invalid([FieldProblem(pointer, "not_found", f"there is no such {_NAMES[prefix]}")])
-    return key
 
 
 def _one_way(body: BotCreate) -> None:

@@ -11,8 +11,8 @@ from pydantic_core import PydanticCustomError
 
 from app.api.inputs import Cursor, Instant, Limit, Query
 from app.api.pages import Order
-from app.api.problems import invalid, refusal
-from app.errors import FieldProblem
+from app.api.problems import invalid
+from app.errors import FieldProblem, refusal
 from app.ids import CALENDAR, EVENT, parse
 
 _ORDERINGS: Final = ("updated_at", "start_time", "end_time", "created_at", "change_seq")

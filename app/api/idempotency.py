@@ -16,10 +16,9 @@ import orjson
 from fastapi import Depends, Header, Request
 from starlette.responses import Response
 
-from app.api.problems import refusal
 from app.crypto import Place
 from app.db import ReadTx, Tx
-from app.errors import Conflict
+from app.errors import Conflict, refusal
 from app.ids import new_id
 from app.runtime import Runtime
 

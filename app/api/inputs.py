@@ -7,7 +7,7 @@ is a small object of texts.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar
 from uuid import UUID
 
 import orjson
@@ -25,8 +25,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from app.api.problems import escape
-from app.errors import FieldProblem, NotFound
-from app.ids import parse
+from app.errors import FieldProblem, NotFound, refusal
+from app.ids import CALENDAR, EVENT, LAUNCHER, RULE, parse
 
 METADATA_KEYS = 50
 METADATA_BYTES = 8 * 1024
@@ -173,6 +173,17 @@ def key_of(prefix: str, text: str) -> UUID:
     if key is None:
         raise NotFound
     return key
+
+
+def key_in_body(prefix: str, text: str | None, pointer: str) -> UUID | None:
+    """The key behind an id in a body, if there is one; Invalid where it is none, as for an unknown one."""
+    key = None if text is None else parse(prefix, text)
+    if text is not None and key is None:
+        raise refusal(pointer, "not_found", message=f"there is no such {_NAMES[prefix]}")
+    return key
+
+
+_NAMES: Final = {CALENDAR: "calendar", EVENT: "event", LAUNCHER: "launcher", RULE: "rule"}
 
 
 def metadata_text(metadata: Mapping[str, str] | None) -> str | None:

@@ -18,8 +18,8 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from app.api.problems import refusal
 from app.db import Row
+from app.errors import refusal
 
 _VERSION: Final = 1
 _LAYOUT: Final = struct.Struct(">BBq16s8s")  # version, direction, sort value, id, digest

@@ -189,11 +189,6 @@ def _common_code(errors: Sequence[FieldProblem]) -> str:
     return codes.pop() if len(codes) == 1 else Invalid.code
 
 
-def refusal(pointer: str, code: str, *, message: str) -> Invalid:
-    """A 422 about one place."""
-    return invalid([FieldProblem(pointer, code, message)])
-
-
 PROBLEMS_MOST = 20
 """Wrong places that one answer names."""
 

@@ -13,13 +13,13 @@ from app.api.deps import ProjectId, Reading, Writing
 from app.api.inputs import Input, at_most
 from app.api.operations import body_examples, example, problems
 from app.api.outputs import Output, ProjectRef
-from app.api.problems import escape, invalid, refusal
+from app.api.problems import escape, invalid
 from app.api.render import answer
 from app.api.route import ApiRoute
 from app.api.rule_inputs import Domain
 from app.bots.rules import evaluations
 from app.db import ReadTx
-from app.errors import FieldProblem, NotFound
+from app.errors import FieldProblem, NotFound, refusal
 from app.ids import PROJECT, public
 from app.meetings import HOSTS, NAMES, SELF_HOSTED_NAMES, WRAPPER_HOSTS, is_public_name
 

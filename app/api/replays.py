@@ -13,12 +13,11 @@ from app.api.idempotency import HEADER, Idempotent
 from app.api.inputs import Input, Instant, key_of
 from app.api.operations import IDEMPOTENCY, NO_KEY, TIMES, body_examples, example, problems
 from app.api.outputs import EndpointRef, Output, ReplayRef, Timestamp
-from app.api.problems import refusal
 from app.api.render import JsonObject, answer
 from app.api.route import ApiRoute
 from app.api.webhook_deliveries import Trigger
 from app.db import Row
-from app.errors import NotFound
+from app.errors import NotFound, refusal
 from app.ids import ENDPOINT, REPLAY, public
 from app.instants import instant
 from app.webhooks import replays

@@ -21,10 +21,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.inputs import QueryOf, is_storable, unstorable_texts
-from app.api.problems import PROBLEMS_MOST, escape, invalid, refusal
+from app.api.problems import PROBLEMS_MOST, escape, invalid
 from app.crypto import read_api_key, same
 from app.db import ReadTx
-from app.errors import FieldProblem, Malformed, TooLarge, Unauthenticated, WrongMediaType
+from app.errors import FieldProblem, Malformed, TooLarge, Unauthenticated, WrongMediaType, refusal
 from app.runtime import Runtime
 
 BODY_LIMIT = 1024 * 1024

@@ -198,13 +198,21 @@ class RuleUpdate(Input):
     dedup_scope: Annotated[_Scope | None, BeforeValidator(not_null), _Kept] = None
 
 
-class RuleDryRun(Input):
+class TriedRule(RuleCreate):
+    """A rule as it would be made, or, with its id, as it would be changed."""
+
+    id: Annotated[str | None, Field(description="Of a rule that is there: as if it were changed to this")] = None
+
+
+class DryRun(Input):
     """A rule, and the events on which to try it."""
 
-    rule: RuleCreate
+    rule: TriedRule
     calendar_id: Annotated[str | None, Field(description="Left out: all calendars of the project")] = None
-    start_time_gte: Annotated[Instant | None, Field(description="Left out: now")] = None
-    start_time_lte: Instant | None = None
+    start_time_gte: Annotated[
+        Instant | None, Field(description="Left out: events that are not over, begun a day ago or later")
+    ] = None
+    start_time_lte: Annotated[Instant | None, Field(description="Left out: seven days after the former, or now")] = None
 
     @field_validator("start_time_lte")
     @classmethod

@@ -10,20 +10,19 @@ from starlette.responses import Response
 from app.api import bot_queries
 from app.api.deps import ProjectId, Reading, Rt, Writing
 from app.api.idempotency import Idempotent, RefusesKey
-from app.api.inputs import Instant, QueryOf, key_of
+from app.api.inputs import QueryOf, key_in_body, key_of
 from app.api.operations import IDEMPOTENCY, NO_KEY, TIMES, body_examples, example, problems
 from app.api.outputs import EventRef, LauncherRef, NextUrl, Output, PreviousUrl, RuleRef, Timestamp
 from app.api.pages import Order, Pager
-from app.api.problems import refusal
 from app.api.render import JsonObject, answer, embedded
 from app.api.route import ApiRoute
-from app.api.rule_inputs import DedupScope, RuleBot, RuleCreate, RuleDryRun, RulePage, RuleUpdate, match_text
+from app.api.rule_inputs import DedupScope, DryRun, RuleBot, RuleCreate, RulePage, RuleUpdate, match_text
 from app.bots.rules import ruling, trying
 from app.bots.rules.ruling import Terms
 from app.bots.rules.trying import Span
 from app.db import ReadTx, Row
 from app.errors import NotFound
-from app.ids import CALENDAR, EVENT, LAUNCHER, RULE, parse, public
+from app.ids import CALENDAR, EVENT, LAUNCHER, RULE, public
 from app.instants import instant
 
 _ORDER: Final = Order("r.created_at", "r.id", is_descending=True)
@@ -71,22 +70,6 @@ class RuleList(Output):
     next: NextUrl
     previous: PreviousUrl
     results: list[Rule]
-
-
-class TriedRule(RuleCreate):
-    """A rule as it would be made, or, with its id, as it would be changed."""
-
-    id: Annotated[str | None, Field(description="Of a rule that is there: as if it were changed to this")] = None
-
-
-class DryRun(RuleDryRun):
-    """A rule, and the events on which to try it."""
-
-    rule: TriedRule
-    start_time_gte: Annotated[
-        Instant | None, Field(description="Left out: events that are not over, begun a day ago or later")
-    ] = None
-    start_time_lte: Annotated[Instant | None, Field(description="Left out: seven days after the former, or now")] = None
 
 
 class TrialResult(Output):
@@ -169,16 +152,9 @@ async def _shown(tx: ReadTx, project_id: UUID, *, rule_id: UUID, status: int = 2
     return answer(render(row), status=status)
 
 
-def _reference(prefix: str, text: str | None, pointer: str, *, name: str) -> UUID | None:
-    key = None if text is None else parse(prefix, text)
-    if text is not None and key is None:
-        raise refusal(pointer, "not_found", message=f"there is no such {name}")
-    return key
-
-
 def _bot(bot: RuleBot, *, pointer: str) -> dict[str, Any]:
     """A bot's part of a rule's terms."""
-    launcher_id = _reference(LAUNCHER, bot.launcher_id, f"{pointer}/launcher_id", name="launcher")
+    launcher_id = key_in_body(LAUNCHER, bot.launcher_id, f"{pointer}/launcher_id")
     return {"bot_name": bot.bot_name, "config": bot.config, "launcher_id": launcher_id}
 
 
@@ -243,8 +219,8 @@ async def dry_run(body: DryRun, rt: Rt, project_id: ProjectId) -> Response:
     `effect` is about the bots of rules on the event: one is made, goes, stays, or there is none. At most 2,000 events.
     """
     terms = _terms(body.rule, pointer="/rule/bot")
-    rule_id = _reference(RULE, body.rule.id, "/rule/id", name="rule")
-    calendar_id = _reference(CALENDAR, body.calendar_id, "/calendar_id", name="calendar")
+    rule_id = key_in_body(RULE, body.rule.id, "/rule/id")
+    calendar_id = key_in_body(CALENDAR, body.calendar_id, "/calendar_id")
     span = Span(calendar_id, body.start_time_gte, body.start_time_lte)
     found = await trying.dry_run(rt, project_id=project_id, rule_id=rule_id, terms=terms, span=span)
     results = [

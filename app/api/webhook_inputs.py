@@ -7,9 +7,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from app.api.inputs import POINTER_STEP, Cursor, Input, Limit, Metadata, Query, at_most, not_null
-from app.api.problems import escape, invalid, refusal
+from app.api.problems import escape, invalid
 from app.egress import header_problem
-from app.errors import FieldProblem
+from app.errors import FieldProblem, refusal
 from app.webhooks import payloads
 
 Trigger = Literal[

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from app.bots import fitting
 from app.bots.calls import api_key_place
 from app.bots.launchers import CAPABILITIES, Kind, make_launcher
 from app.bots.launchers.base import Check
@@ -19,7 +20,6 @@ INSERT INTO launchers (id, project_id, kind, name, base_url, api_key_sealed, han
                        created_at, updated_at)
 VALUES (:id, :project, :kind, :name, :base_url, :key, :hand_over, :is_default, app_now(), app_now())
 """
-_LOCK_PROJECT: Final = "SELECT id FROM projects WHERE id = :project FOR NO KEY UPDATE"
 _NO_DEFAULT: Final = """
 UPDATE launchers SET is_default = false, updated_at = app_now()
  WHERE project_id = :project AND is_default AND deleted_at IS NULL AND id <> :id
@@ -105,7 +105,7 @@ async def make(rt: Runtime, tx: Tx, *, project_id: UUID, new: NewLauncher) -> UU
     """Store a launcher. Invalid where its address may not be reached, or its key is missing or of no use."""
     _check(rt, new.kind, new.base_url, api_key=new.api_key, is_key_needed=True)
     launcher_id = new_id()
-    await tx.scalar(_LOCK_PROJECT, {"project": project_id})
+    await fitting.lock_project(tx, project_id)
     if new.is_default:
         await tx.execute(_NO_DEFAULT, {"project": project_id, "id": launcher_id})
     capabilities = CAPABILITIES[new.kind]
@@ -134,7 +134,7 @@ async def change(rt: Runtime, tx: Tx, *, project_id: UUID, launcher_id: UUID, gi
 
     NotFound, Invalid, Conflict (`launcher_in_use`: another kind or address, while bots or rules need the old one).
     """
-    await tx.scalar(_LOCK_PROJECT, {"project": project_id})
+    await fitting.lock_project(tx, project_id)
     row = await tx.row(_LOCK, {"project": project_id, "id": launcher_id})
     if row is None:
         raise NotFound
@@ -171,7 +171,7 @@ async def delete(tx: Tx, *, project_id: UUID, launcher_id: UUID) -> None:
 
     NotFound; Conflict (`launcher_in_use`) while bots or rules need it.
     """
-    await tx.scalar(_LOCK_PROJECT, {"project": project_id})
+    await fitting.lock_project(tx, project_id)
     row = await tx.row(_LOCK, {"project": project_id, "id": launcher_id})
     if row is None:
         raise NotFound

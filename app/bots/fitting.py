@@ -8,14 +8,20 @@ import orjson
 
 from app.bots.launchers import Kind, problems_of
 from app.db import ReadTx, Row, Tx
-from app.errors import FieldProblem, Invalid
+from app.errors import Invalid, refusal
 
 _HOLD: Final = "SELECT id FROM projects WHERE id = :project FOR SHARE"
+_LOCK: Final = "SELECT id FROM projects WHERE id = :project FOR NO KEY UPDATE"
 _LAUNCHER: Final = """
 SELECT l.id, l.kind, l.hand_over_seconds FROM launchers l
  WHERE l.project_id = :project AND l.deleted_at IS NULL
    AND CASE WHEN CAST(:id AS uuid) IS NULL THEN l.is_default ELSE l.id = :id END
 """
+
+
+async def lock_project(tx: Tx, project_id: UUID) -> None:
+    """Who changes the project's launchers or rules does it alone."""
+    await tx.scalar(_LOCK, {"project": project_id})
 
 
 async def hold_launchers(tx: Tx, project_id: UUID) -> None:
@@ -29,8 +35,7 @@ async def launcher(
     """This launcher, or the project's default one; None: by message. Invalid where there is none of this id."""
     row = await tx.row(_LAUNCHER, {"project": project_id, "id": launcher_id})
     if row is None and launcher_id is not None:
-        problem = FieldProblem(pointer, "not_found", "there is no such launcher")
-        raise Invalid(f"{pointer}: {problem.message}", errors=(problem,))
+        raise refusal(pointer, "not_found", message="there is no such launcher")
     return row
 
 

@@ -23,6 +23,8 @@ from app.db import Row, Tx
 from app.runtime import Runtime
 from app.telemetry import log
 
+AT_ONCE: Final = 500
+"""Events whose bots are made or changed in a request; the others' follow soon."""
 SLICE_SECONDS: Final = 0.01
 """So long the loop's other tasks wait at most while many events are judged by many rules."""
 
@@ -81,6 +83,14 @@ async def judged_anew(
         rules = [replace(rule, first_event_id=first[1]) if rule.id == first[0] else rule for rule in rules]
     bots = await tx.rows(_OF_EVENTS, {"events": list(event_ids)})
     return await _judge(rt, tx, ground, rules, event_ids, bots)
+
+
+async def judged_in_part(
+    rt: Runtime, tx: Tx, calendar_id: UUID, event_ids: Sequence[UUID], *, first: tuple[UUID, UUID] | None = None
+) -> None:
+    """The same in a request: AT_ONCE of the events now, the others soon."""
+    await judged_anew(rt, tx, calendar_id, event_ids[:AT_ONCE], first=first)
+    await evaluations.request_events(tx, {calendar_id: event_ids[AT_ONCE:]})
 
 
 async def disconnected(rt: Runtime, tx: Tx, calendar_id: UUID) -> int:

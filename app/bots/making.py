@@ -12,10 +12,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from app.bots import claims, fitting, records
-from app.bots.standing import LIVE, OWN_MEETING, Event, Meeting
-from app.bots.writing import WEBHOOK_HAND_OVER
+from app.bots.standing import LIVE, OWN_MEETING, Meeting
+from app.bots.writing import WEBHOOK_HAND_OVER, event_in
 from app.db import Row, Tx
-from app.errors import Conflict, FieldProblem, Invalid, NotFound
+from app.errors import Conflict, FieldProblem, Invalid, NotFound, refusal
 from app.ids import BOT, new_id, public
 from app.runtime import Runtime
 
@@ -148,33 +148,31 @@ async def make(rt: Runtime, tx: Tx, *, project_id: UUID, new: NewBot) -> UUID:
 
 async def event_of(tx: Tx, project_id: UUID, event_id: UUID) -> tuple[UUID, Row]:
     """The event as it is while nobody else can change it, and its calendar. Invalid, Conflict."""
-    calendar_id = await tx.scalar(_EVENT_CALENDAR, {"project": project_id, "id": event_id})
-    state = None if calendar_id is None else await tx.scalar(LOCK_CALENDAR, {"id": calendar_id})
-    row = None if state is None else await tx.row(_EVENT, {"id": event_id})
-    if calendar_id is None or row is None:
-        raise refusal("/calendar_event_id", "not_found", "there is no such event")
+    found = await lock_calendar_of(tx, project_id, event_id)
+    row = None if found is None else await tx.row(_EVENT, {"id": event_id})
+    if found is None or row is None:
+        raise refusal("/calendar_event_id", "not_found", message="there is no such event")
+    calendar_id, state = found
     if state != "connected":
         raise Conflict("the calendar is disconnected", code="calendar_disconnected")
     return calendar_id, row
 
 
+async def lock_calendar_of(tx: Tx, project_id: UUID, event_id: UUID) -> tuple[UUID, str] | None:
+    """Lock the row of an event's calendar: its id and state. None: there is no such event."""
+    calendar_id = await tx.scalar(_EVENT_CALENDAR, {"project": project_id, "id": event_id})
+    state = None if calendar_id is None else await tx.scalar(LOCK_CALENDAR, {"id": calendar_id})
+    return None if state is None else (calendar_id, state)
+
+
 def meeting_of(row: Row) -> Meeting:
     """The meeting that an event leads to. Invalid where a bot could not join it."""
-    event = Event(
-        is_deleted=row.is_deleted,
-        deletion_kind=row.deletion_kind,
-        status=row.status,
-        meeting_url=row.meeting_url,
-        meeting_platform=row.meeting_platform,
-        start_time=row.start_time,
-        end_time=row.end_time,
-    )
-    meeting = event.meeting()
+    meeting = event_in(row).meeting()
     if not isinstance(meeting, Meeting):
         code = "event_without_link" if meeting == "link_gone" else "event_gone"
-        raise refusal("/calendar_event_id", code, _WHY[meeting])
+        raise refusal("/calendar_event_id", code, message=_WHY[meeting])
     if meeting.ends_at <= row.now:
-        raise refusal("/calendar_event_id", "event_over", "the event is over")
+        raise refusal("/calendar_event_id", "event_over", message="the event is over")
     return meeting
 
 
@@ -189,21 +187,16 @@ _WHY: Final = {
 def _own_meeting(rt: Runtime, url: str, platform: str | None, join_at: datetime | None) -> Meeting:
     now = rt.clock.now()
     if join_at is None:
-        raise refusal("/join_at", "missing", "is needed without an event")
+        raise refusal("/join_at", "missing", message="is needed without an event")
     if join_at < now - timedelta(minutes=1):
-        raise refusal("/join_at", "in_the_past", "must not be in the past")
+        raise refusal("/join_at", "in_the_past", message="must not be in the past")
     if join_at > now + MOST_AHEAD:
-        raise refusal("/join_at", "out_of_range", "must be within three years")
+        raise refusal("/join_at", "out_of_range", message="must be within three years")
     return Meeting(url, platform, join_at, join_at + OWN_MEETING)
 
 
 def _hand_over(launcher: Row | None) -> float:
     return float(launcher.hand_over_seconds if launcher else WEBHOOK_HAND_OVER)
-
-
-def refusal(pointer: str, code: str, message: str) -> Invalid:
-    """A 422 about one place."""
-    return Invalid(f"{pointer}: {message}", errors=(FieldProblem(pointer, code, message),))
 
 
 async def key_in_use(

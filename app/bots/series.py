@@ -4,7 +4,6 @@ The occurrence that its owner names gets its bot in the request, and so do the o
 that enter the window later get theirs from the sync. Whoever changes such a rule holds the row of its calendar.
 """
 
-from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,12 +11,9 @@ from app.bots import fitting, following, making, records
 from app.bots.making import BotPatch, NewBot
 from app.bots.rules import evaluations
 from app.db import Row, Tx
-from app.errors import Conflict, FieldProblem, Invalid, NotFound
+from app.errors import Conflict, NotFound, refusal
 from app.ids import new_id
 from app.runtime import Runtime
-
-AT_ONCE: Final = 500
-"""Occurrences whose bots are made or changed in the request; the others' follow soon."""
 
 _INSERT: Final = """
 INSERT INTO rules (id, project_id, name, match, dedup_scope, bot_name, config, launcher_id, series_calendar_id,
@@ -97,10 +93,10 @@ async def make(rt: Runtime, tx: Tx, *, project_id: UUID, event_id: UUID, new: Ne
     await fitting.hold_launchers(tx, project_id)
     calendar_id, event = await making.event_of(tx, project_id, event_id)
     if event.series_id is None:
-        raise making.refusal("/all_occurrences", "not_a_series", "the event is no occurrence of a series")
+        raise refusal("/all_occurrences", "not_a_series", message="the event is no occurrence of a series")
     making.meeting_of(event)
     if event.bot_override == "never":
-        raise making.refusal("/calendar_event_id", "overridden", "the event's bot_override is never")
+        raise refusal("/calendar_event_id", "overridden", message="the event's bot_override is never")
     fitting.check_config(new.config, await fitting.launcher(tx, project_id, new.launcher_id))
     rule_id = new_id()
     await tx.execute(
@@ -117,7 +113,8 @@ async def make(rt: Runtime, tx: Tx, *, project_id: UUID, event_id: UUID, new: Ne
             "metadata": new.metadata,
         },
     )
-    await _judge(rt, tx, calendar_id, await _ahead(tx, rule_id, event_id), first=(rule_id, event_id))
+    ahead = await _ahead(tx, rule_id, event_id)
+    await following.judged_in_part(rt, tx, calendar_id, ahead, first=(rule_id, event_id))
     # The names of the new bots are locked by now: whoever else asks for this one waits, or has come before.
     bot_id: UUID | None = await tx.scalar(_BOT, {"rule": rule_id, "event": event_id})
     key = {"project": project_id, "key": new.deduplication_key, "id": rule_id}
@@ -133,13 +130,6 @@ async def make(rt: Runtime, tx: Tx, *, project_id: UUID, event_id: UUID, new: Ne
 async def _ahead(tx: Tx, rule_id: UUID, first: UUID | None) -> list[UUID]:
     """The occurrences that a rule is about now, the first one before all others."""
     return [row.id for row in await tx.rows(_AHEAD, {"rule": rule_id, "first": first})]
-
-
-async def _judge(
-    rt: Runtime, tx: Tx, calendar_id: UUID, events: Sequence[UUID], *, first: tuple[UUID, UUID] | None = None
-) -> None:
-    await following.judged_anew(rt, tx, calendar_id, events[:AT_ONCE], first=first)
-    await evaluations.request_events(tx, {calendar_id: events[AT_ONCE:]})
 
 
 async def change(rt: Runtime, tx: Tx, *, project_id: UUID, bot_id: UUID, patch: BotPatch) -> None:
@@ -174,7 +164,7 @@ async def change(rt: Runtime, tx: Tx, *, project_id: UUID, bot_id: UUID, patch: 
     await tx.execute(_KEEP_OUT, of_rule)
     await tx.execute(_NO_EXCEPTION, {"bot": bot_id})
     if state == "connected":
-        await _judge(rt, tx, rule.calendar_id, events)
+        await following.judged_in_part(rt, tx, rule.calendar_id, events)
 
 
 async def remove(rt: Runtime, tx: Tx, *, project_id: UUID, bot_id: UUID) -> None:
@@ -205,7 +195,6 @@ async def _locked(tx: Tx, project_id: UUID, bot_id: UUID) -> tuple[Row, str | No
     if rule is None:
         raise NotFound
     if rule.id is None:
-        message = "the bot is none of a series"
-        raise Invalid(message, errors=(FieldProblem("all_occurrences", "not_a_series", message),))
+        raise refusal("all_occurrences", "not_a_series", message="the bot is none of a series")
     state: str | None = await tx.scalar(making.LOCK_CALENDAR, {"id": rule.calendar_id})
     return await tx.row(_RULE, params) or rule, state

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from app.bots import records
 from app.bots.rules.rule import Candidate, Rule
-from app.bots.standing import LIVE, Meeting, Standing, Step
+from app.bots.standing import LIVE, Event, Meeting, Standing, Step
 from app.db import Row, Tx
 from app.telemetry import BOT_STEPS
 
@@ -101,6 +101,19 @@ def standing_of(row: Row) -> Standing:
     """A bot, as far as following its meeting goes."""
     meeting = Meeting(row.meeting_url, row.meeting_platform, row.join_at, row.ends_at)
     return Standing(row.state, row.state_reason, meeting, row.is_removed)
+
+
+def event_in(row: Row) -> Event:
+    """An event, as far as its bots go."""
+    return Event(
+        is_deleted=row.is_deleted,
+        deletion_kind=row.deletion_kind,
+        status=row.status,
+        meeting_url=row.meeting_url,
+        meeting_platform=row.meeting_platform,
+        start_time=row.start_time,
+        end_time=row.end_time,
+    )
 
 
 async def write(tx: Tx, rows: Mapping[UUID, Row], steps: Mapping[UUID, Step]) -> None:

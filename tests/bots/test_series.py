@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
+from app.bots.following import AT_ONCE
 from app.bots.rules.judging import judge_due
-from app.bots.series import AT_ONCE
 from app.sync import cleanup
 from sandbox.model import Conference
 from tests.api.rows import Rows

@@ -7,7 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from app.api.problems import from_validation
-from app.api.rule_inputs import RuleCreate, RuleDryRun, RuleMatch, RulePage, RuleUpdate, match_text
+from app.api.rule_inputs import DryRun, RuleCreate, RuleMatch, RulePage, RuleUpdate, match_text
 from app.meetings import NAMES
 
 RULE: dict[str, Any] = {"name": "Sales", "match": {"is_organizer": True}, "bot": {"bot_name": "Notes"}}
@@ -71,7 +71,7 @@ def test_a_match_is_refused(match: dict[str, Any], pointer: str, code: str) -> N
     assert problems(RuleMatch, match) == [(pointer, code)]
     assert problems(RuleCreate, RULE | {"match": match}) == [(f"/match{pointer}", code)]
     assert problems(RuleUpdate, {"match": match}) == [(f"/match{pointer}", code)]
-    assert problems(RuleDryRun, {"rule": RULE | {"match": match}}) == [(f"/rule/match{pointer}", code)]
+    assert problems(DryRun, {"rule": RULE | {"match": match}}) == [(f"/rule/match{pointer}", code)]
 
 
 def test_why_a_pattern_is_refused_is_said() -> None:
@@ -152,14 +152,14 @@ def test_a_change_names_what_changes() -> None:
 
 def test_the_span_of_a_dry_run() -> None:
     ends = {"start_time_gte": "2026-11-20T10:00:00+01:00", "start_time_lte": "2026-11-20T09:00:00Z"}
-    run = RuleDryRun.model_validate({"rule": RULE, **ends})
+    run = DryRun.model_validate({"rule": RULE, **ends})
     assert run.start_time_gte == run.start_time_lte
     later = ends | {"start_time_gte": "2026-11-20T09:00:01Z"}
-    assert problems(RuleDryRun, {"rule": RULE, **later}) == [("/start_time_lte", "end_before_start")]
-    assert problems(RuleDryRun, {"rule": RULE, "start_time_gte": "2026-11-20T09:00:00"}) == [
+    assert problems(DryRun, {"rule": RULE, **later}) == [("/start_time_lte", "end_before_start")]
+    assert problems(DryRun, {"rule": RULE, "start_time_gte": "2026-11-20T09:00:00"}) == [
         ("/start_time_gte", "naive_time")
     ]
-    assert problems(RuleDryRun, {}) == [("/rule", "missing")]
+    assert problems(DryRun, {}) == [("/rule", "missing")]
 
 
 def test_a_page_of_rules() -> None:

@@ -9,20 +9,12 @@ from typing import Final
 from uuid import UUID
 
 from app.bots import claims, following, resolving
-from app.bots.making import LOCK_CALENDAR, refusal
-from app.bots.rules import evaluations
+from app.bots.making import lock_calendar_of
 from app.bots.rules.rule import Override
 from app.db import Tx
-from app.errors import NotFound
+from app.errors import NotFound, refusal
 from app.runtime import Runtime
 
-AT_ONCE: Final = 500
-"""Events that are judged in the request; the others are soon."""
-
-_CALENDAR: Final = """
-SELECT e.calendar_id FROM calendar_events e JOIN calendars c ON c.id = e.calendar_id AND c.deleted_at IS NULL
- WHERE e.project_id = :project AND e.id = :id
-"""
 _EVENT: Final = "SELECT is_deleted, series_id FROM calendar_events WHERE id = :id"
 
 _SET_EVENT: Final = """
@@ -59,15 +51,15 @@ async def override(
 
     With a series, its events say nothing of their own any more. NotFound, Invalid (`event_gone`, `not_a_series`).
     """
-    calendar_id = await tx.scalar(_CALENDAR, {"project": project_id, "id": event_id})
-    state = None if calendar_id is None else await tx.scalar(LOCK_CALENDAR, {"id": calendar_id})
-    event = None if state is None else await tx.row(_EVENT, {"id": event_id})
-    if calendar_id is None or event is None:
+    found = await lock_calendar_of(tx, project_id, event_id)
+    event = None if found is None else await tx.row(_EVENT, {"id": event_id})
+    if found is None or event is None:
         raise NotFound
+    calendar_id, state = found
     if event.is_deleted:
-        raise refusal("/bot_override", "event_gone", "the event was deleted")
+        raise refusal("/bot_override", "event_gone", message="the event was deleted")
     if is_series and event.series_id is None:
-        raise refusal("/all_occurrences", "not_a_series", "the event is no occurrence of a series")
+        raise refusal("/all_occurrences", "not_a_series", message="the event is no occurrence of a series")
     if is_series:
         is_changed, events = await _of_series(tx, calendar_id, event.series_id, value)
     else:
@@ -78,8 +70,7 @@ async def override(
     if value != "never":
         await _unblock(tx, project_id, events)
     if state == "connected":  # else all of its events are judged when it works
-        await following.judged_anew(rt, tx, calendar_id, events[:AT_ONCE])
-        await evaluations.request_events(tx, {calendar_id: events[AT_ONCE:]})
+        await following.judged_in_part(rt, tx, calendar_id, events)
 
 
 async def _of_series(tx: Tx, calendar_id: UUID, series_id: str, value: Override | None) -> tuple[bool, list[UUID]]:

@@ -11,7 +11,7 @@ import orjson
 
 from app import projects
 from app.bots.rules.rule import Candidate, Ground, Key, Rule, by_link
-from app.bots.standing import Event
+from app.bots.writing import event_in
 from app.db import ReadTx, Row
 
 _GROUND: Final = """
@@ -107,19 +107,10 @@ def rule_of(row: Row) -> Rule:
 
 def candidate_of(row: Row, ground: Ground | None = None) -> Candidate:
     """An event, from a row of `_EVENT`."""
-    event = Event(
-        is_deleted=row.is_deleted,
-        deletion_kind=row.deletion_kind,
-        status=row.status,
-        meeting_url=row.meeting_url,
-        meeting_platform=row.meeting_platform,
-        start_time=row.start_time,
-        end_time=row.end_time,
-    )
     return Candidate(
         id=row.id,
         ground=ground or ground_of(row),
-        event=event,
+        event=event_in(row),
         series_id=row.series_id,
         ical_uid=row.ical_uid,
         override=row.bot_override,

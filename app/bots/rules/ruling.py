@@ -22,7 +22,6 @@ from app.ids import new_id
 RULES_MOST: Final = 100
 """Of a project: every event of every round is held against each."""
 
-_LOCK_PROJECT: Final = "SELECT id FROM projects WHERE id = :project FOR NO KEY UPDATE"
 _COUNT: Final = "SELECT count(*) FROM rules WHERE project_id = :project AND series_id IS NULL AND deleted_at IS NULL"
 _INSERT: Final = """
 INSERT INTO rules (id, project_id, name, is_enabled, priority, match, dedup_scope, bot_name, config, launcher_id,
@@ -82,7 +81,7 @@ class Stored:
 
 async def make(tx: Tx, *, project_id: UUID, terms: Terms) -> UUID:
     """Store a rule, and have the project's events judged. Invalid, Conflict (`too_many_rules`)."""
-    await tx.scalar(_LOCK_PROJECT, {"project": project_id})
+    await fitting.lock_project(tx, project_id)
     await check_bot(tx, project_id, terms)
     if await tx.scalar(_COUNT, {"project": project_id}) >= RULES_MOST:
         raise Conflict(f"the project has {RULES_MOST} rules", code="too_many_rules")
@@ -95,7 +94,7 @@ async def make(tx: Tx, *, project_id: UUID, terms: Terms) -> UUID:
 
 async def change(tx: Tx, *, project_id: UUID, rule_id: UUID, given: Mapping[str, Any]) -> None:
     """Change what is given, by the names of `Terms`; what is said already changes nothing. NotFound, Invalid."""
-    await tx.scalar(_LOCK_PROJECT, {"project": project_id})
+    await fitting.lock_project(tx, project_id)
     stored = await find(tx, project_id, rule_id)
     if stored is None:
         raise NotFound
@@ -112,7 +111,7 @@ async def change(tx: Tx, *, project_id: UUID, rule_id: UUID, given: Mapping[str,
 
 async def delete(tx: Tx, *, project_id: UUID, rule_id: UUID) -> None:
     """Forget a rule; its bots go, but for those that another rule wants. NotFound."""
-    await tx.scalar(_LOCK_PROJECT, {"project": project_id})
+    await fitting.lock_project(tx, project_id)
     stored = await find(tx, project_id, rule_id)
     if stored is None:
         raise NotFound

@@ -44,7 +44,7 @@ class Trial:
     series: Mapping[UUID, Sequence[Rule]]
     """Those of series, by their calendar."""
     versions: Mapping[UUID, int]
-    """Of all rules, disabled ones too."""
+    """Of the project's rules, disabled ones too: claims of what was ended or failed go by them."""
     events: Sequence[Candidate]
     bots: dict[UUID, Row]
     claims: dict[str, UUID]

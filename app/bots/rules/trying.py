@@ -22,7 +22,7 @@ from app.bots.rules.ruling import Terms
 from app.bots.rules.trial import Trial, bot_of
 from app.bots.standing import LIVE, Meeting
 from app.db import ReadTx, Row
-from app.errors import FieldProblem, Invalid
+from app.errors import refusal
 from app.ids import new_id
 from app.meetings import NO_PREFERENCES
 from app.runtime import Runtime
@@ -55,8 +55,14 @@ REASONS: Final = frozenset({*CODES, *matching.CONDITIONS})
 _CONNECTED: Final = "c.state = 'connected' AND c.deleted_at IS NULL"
 
 _RULES: Final = f"""
-SELECT {rulebook.RULE}, r.priority, r.created_at, r.is_enabled, r.series_calendar_id
-  FROM rules r WHERE r.project_id = :project AND r.deleted_at IS NULL ORDER BY {rulebook.ORDER}
+SELECT {rulebook.RULE}, r.priority, r.created_at, r.is_enabled
+  FROM rules r WHERE r.project_id = :project AND r.series_id IS NULL AND r.deleted_at IS NULL
+"""  # noqa: S608 - columns of ours
+
+_OF_SERIES: Final = f"""
+SELECT {rulebook.RULE}, r.series_calendar_id FROM rules r
+ WHERE r.series_calendar_id = ANY (CAST(:calendars AS uuid[])) AND r.series_id IS NOT NULL AND r.deleted_at IS NULL
+ ORDER BY {rulebook.ORDER}
 """  # noqa: S608 - columns of ours
 
 _AHEAD: Final = f"""
@@ -118,7 +124,6 @@ class _Book:
     tried: Rule | None
     """None where it is not enabled."""
     common: Sequence[Rule]
-    series: Mapping[UUID, Sequence[Rule]]
     versions: Mapping[UUID, int]
     is_wide: bool
     """Whether any is or was about meetings, whichever calendars they stand in."""
@@ -150,7 +155,7 @@ async def dry_run(rt: Runtime, *, project_id: UUID, rule_id: UUID | None, terms:
 async def _book(tx: ReadTx, project_id: UUID, rule_id: UUID | None, terms: Terms, *, now: datetime) -> _Book:
     stored = None if rule_id is None else await ruling.find(tx, project_id, rule_id)
     if rule_id is not None and stored is None:
-        raise _invalid("/rule/id", "not_found", "there is no such rule")
+        raise refusal("/rule/id", "not_found", message="there is no such rule")
     await ruling.check_bot(tx, project_id, terms, pointer="/rule/bot")
     id_, version, since = rule_id or new_id(), 1, now
     if stored is not None:
@@ -166,25 +171,24 @@ async def _book(tx: ReadTx, project_id: UUID, rule_id: UUID | None, terms: Terms
         launcher_id=terms.launcher_id,
     )
     rows = [row for row in await tx.rows(_RULES, {"project": project_id}) if row.id != id_]
-    turns = [(-row.priority, row.created_at, row.id, rulebook.rule_of(row)) for row in rows if _is_common(row)]
+    turns = [(-row.priority, row.created_at, row.id, rulebook.rule_of(row)) for row in rows if row.is_enabled]
     if terms.is_enabled:
         turns.append((-terms.priority, since, id_, tried))
-    series: dict[UUID, list[Rule]] = defaultdict(list)
-    for row in rows:
-        if row.series_id is not None and row.is_enabled:
-            series[row.series_calendar_id].append(rulebook.rule_of(row))
     scopes = {row.scope for row in rows} | {terms.scope} | ({stored.terms.scope} if stored else set())
     return _Book(
         tried=tried if terms.is_enabled else None,
         common=[rule for *_, rule in sorted(turns, key=lambda turn: turn[:3])],
-        series=series,
         versions={row.id: row.version for row in rows} | {id_: version},
         is_wide=not scopes.isdisjoint(WIDE),
     )
 
 
-def _is_common(row: Row) -> bool:
-    return row.series_id is None and bool(row.is_enabled)
+async def _series(tx: ReadTx, events: Sequence[Candidate]) -> dict[UUID, list[Rule]]:
+    """The rules of series, by their calendars: of those alone that are looked at, for a project may have many."""
+    found: dict[UUID, list[Rule]] = defaultdict(list)
+    for row in await tx.rows(_OF_SERIES, {"calendars": list({event.ground.calendar_id for event in events})}):
+        found[row.series_calendar_id].append(rulebook.rule_of(row))
+    return found
 
 
 async def _ahead(tx: ReadTx, project_id: UUID, span: Span, *, now: datetime) -> list[UUID]:
@@ -193,7 +197,7 @@ async def _ahead(tx: ReadTx, project_id: UUID, span: Span, *, now: datetime) -> 
         "SELECT id FROM calendars WHERE project_id = :project AND id = :id AND deleted_at IS NULL",
         {"project": project_id, "id": span.calendar_id},
     ):
-        raise _invalid("/calendar_id", "not_found", "there is no such calendar")
+        raise refusal("/calendar_id", "not_found", message="there is no such calendar")
     since = span.since or now - UNDER_WAY
     until = span.until or min(span.since or now, _LAST - AHEAD) + AHEAD
     params = {"project": project_id, "calendar": span.calendar_id, "since": since, "until": until}
@@ -235,7 +239,9 @@ async def _near(tx: ReadTx, project_id: UUID, events: Sequence[Candidate], known
 
 def _few(ids: list[UUID]) -> list[UUID]:
     if len(ids) > EVENTS_MOST:
-        raise _invalid("", "too_many_events", f"more than {EVENTS_MOST} events: name a calendar, or a shorter range")
+        raise refusal(
+            "", "too_many_events", message=f"more than {EVENTS_MOST} events: name a calendar, or a shorter range"
+        )
     return ids
 
 
@@ -254,13 +260,14 @@ async def _trial(tx: ReadTx, project_id: UUID, book: _Book, events: Sequence[Can
     keys = await _keys(events) if book.is_wide else set()
     rows = await tx.rows(_CLAIMS, {"project": project_id, "keys": list(keys), "bots": list(bots)})
     names = {bot.deduplication_key for bot in bots.values()} - {None}
+    series = await _series(tx, events)
     for event in events:
-        ours = book.series.get(event.ground.calendar_id, ())
+        ours = series.get(event.ground.calendar_id, ())
         names |= {planning.own_key(rule, event) for rule in ours if rule.covers_series(event.series_id)} - {None}
     return Trial(
         now=now,
         rules=book.common,
-        series=book.series,
+        series=series,
         versions=book.versions,
         events=events,
         bots=bots,
@@ -335,7 +342,3 @@ def _outcome(trial: Trial, rule: Rule, event: Candidate) -> str | None:
 def _is_served(bot: Row, rule: Rule) -> bool:
     """Whether another rule's bot is the one for the meeting."""
     return rule.scope in WIDE and bot.dedup_scope == rule.scope
-
-
-def _invalid(pointer: str, code: str, message: str) -> Invalid:
-    return Invalid(f"{pointer or 'the body'}: {message}", errors=(FieldProblem(pointer, code, message),))
