@@ -68,7 +68,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
     ],
     "meeting": {
         "keys": [
-            "meeting|link|meet.google.com/abc-defg-hij|2026-11-23T09:00:00.000000Z",
+            "meeting|link|google_meet:abc-defg-hij|2026-11-23T09:00:00.000000Z",
             "meeting|uid|4q2nl7c1d6a5fj3k@google.com|",
         ],
         "calendar_event_ids": ["evt_01JD4Q9A7B9D1F3G5H7K9M1N3P", "evt_01JD4Q9A7B9D1F3G5H7K9M1N4Q"],

@@ -185,7 +185,7 @@ async def update_launcher(
     responses=problems("not_found", "launcher_in_use"),
 )
 async def delete_launcher(launcher_id: str, tx: Writing, project_id: ProjectId) -> Response:
-    """Refused while bots are scheduled with it: end them, or let them go elsewhere, first."""
+    """Refused while bots are scheduled with it, or a rule names it: end them, or let them go elsewhere, first."""
     await back_ends.delete(tx, project_id=project_id, launcher_id=key_of(LAUNCHER, launcher_id))
     return Response(status_code=204)
 

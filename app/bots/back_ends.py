@@ -53,13 +53,14 @@ UPDATE launchers SET deleted_at = app_now(), is_default = false, api_key_sealed 
 """
 
 # A bot that has ended may come back with its event, and is to find a launcher then: the default. One that a sync brings
-# back in this very moment is `scheduled` by now.
+# back in this very moment is `scheduled` by now; those that the launching loop may be about to take are left, as below.
 _NAME_NONE: Final = """
 UPDATE bots b SET launcher_id = NULL
   FROM (SELECT e.id FROM bots e
          WHERE e.project_id = :project AND e.launcher_id = :id AND e.calendar_event_id IS NOT NULL AND NOT e.is_removed
            AND e.state IN ('scheduled', 'cancelled', 'missed')
            AND e.handed_revision IS NULL AND e.starting_since IS NULL
+           AND (e.due_at IS NULL OR e.due_at > app_now() + interval '2 seconds')
          ORDER BY e.id FOR NO KEY UPDATE) ended
  WHERE b.id = ended.id
 """
