@@ -20,11 +20,13 @@ Guard = Callable[[Awaitable[int], UUID], Awaitable[int]]
 CALENDARS: Final = 50
 """Calendars whose turn comes in one step."""
 
-# One that was deleted waits to be wiped, for as long as its provider is away, and its requests with it.
+# One that was deleted waits to be wiped, for as long as its provider is away, and its requests with it. Of a calendar
+# the first request counts, found by its place: to sort all would take 0.3 s of each step while 100,000 calendars wait.
 _WAITING: Final = """
 SELECT r.calendar_id FROM rule_evaluations r JOIN calendars c ON c.id = r.calendar_id AND c.deleted_at IS NULL
  WHERE r.calendar_id <> ALL (CAST(:but AS uuid[]))
- GROUP BY r.calendar_id ORDER BY min(r.id) LIMIT :most
+   AND NOT EXISTS (SELECT FROM rule_evaluations e WHERE e.calendar_id = r.calendar_id AND e.id < r.id)
+ ORDER BY r.id LIMIT :most
 """
 
 _LOCK: Final = """
