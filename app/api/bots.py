@@ -136,6 +136,7 @@ def render(row: Row) -> JsonObject:
         "event_without_link",
         "not_a_series",
         "overridden",
+        "too_many_rules",
         "in_the_past",
         "out_of_range",
         *_LINKS,
@@ -158,20 +159,20 @@ async def create_bot(body: BotCreate, rt: Rt, tx: Writing, project_id: ProjectId
     _one_way(body)
     event_id = key_in_body(EVENT, body.calendar_event_id, "/calendar_event_id")
     launcher_id = key_in_body(LAUNCHER, body.launcher_id, "/launcher_id")
-    url, platform = await _link(tx, project_id, body.meeting_url)
-    new = NewBot(
-        bot_name=body.bot_name,
-        event_id=event_id,
-        meeting_url=url,
-        meeting_platform=platform,
-        join_at=body.join_at,
-        launcher_id=launcher_id,
-        deduplication_key=body.deduplication_key,
-        metadata=metadata_text(body.metadata),
-        config=body.config,
-    )
 
     async def create() -> Response:
+        url, platform = await _link(tx, project_id, body.meeting_url)
+        new = NewBot(
+            bot_name=body.bot_name,
+            event_id=event_id,
+            meeting_url=url,
+            meeting_platform=platform,
+            join_at=body.join_at,
+            launcher_id=launcher_id,
+            deduplication_key=body.deduplication_key,
+            metadata=metadata_text(body.metadata),
+            config=body.config,
+        )
         if body.all_occurrences and event_id is not None:
             bot_id = await series.make(rt, tx, project_id=project_id, event_id=event_id, new=new)
         else:

@@ -57,6 +57,11 @@ SELECT b.id FROM bots b
 _CHANGE: Final = "UPDATE rules SET {sets}, version = version + 1, updated_at = app_now() WHERE id = :id"
 
 # An occurrence whose bot its owner has ended stays without one.
+SERIES_MOST: Final = 200
+"""Rules of series that a calendar may have: every event of its rounds is held against each."""
+
+_COUNT: Final = "SELECT count(*) FROM rules WHERE series_calendar_id = :calendar AND deleted_at IS NULL"
+
 _KEEP_OUT: Final = """
 UPDATE bots SET rule_version = rule_version + 1
  WHERE calendar_id = :calendar AND rule_id = :rule AND is_removed AND rule_version = :version
@@ -88,7 +93,7 @@ async def make(rt: Runtime, tx: Tx, *, project_id: UUID, event_id: UUID, new: Ne
     """Make a rule of an event's series; the event's bot.
 
     Invalid (`not_a_series`, `overridden`, and all that a single bot is refused for), Conflict where the deduplication
-    key is a live bot's or another series'.
+    key is a live bot's or another series', or the calendar has too many.
     """
     await fitting.hold_launchers(tx, project_id)
     calendar_id, event = await making.event_of(tx, project_id, event_id)
@@ -98,6 +103,8 @@ async def make(rt: Runtime, tx: Tx, *, project_id: UUID, event_id: UUID, new: Ne
     if event.bot_override == "never":
         raise refusal("/calendar_event_id", "overridden", message="the event's bot_override is never")
     fitting.check_config(new.config, await fitting.launcher(tx, project_id, new.launcher_id))
+    if await tx.scalar(_COUNT, {"calendar": calendar_id}) >= SERIES_MOST:
+        raise Conflict(f"the calendar has bots for {SERIES_MOST} series", code="too_many_rules")
     rule_id = new_id()
     await tx.execute(
         _INSERT,

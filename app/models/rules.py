@@ -35,6 +35,12 @@ rules = Table(
         "series_calendar_id",
         postgresql_where=text("series_id IS NOT NULL AND deleted_at IS NULL"),
     ),
+    Index(  # whose a series' key is
+        "ix_rules_key",
+        "project_id",
+        "deduplication_key",
+        postgresql_where=text("deduplication_key IS NOT NULL AND deleted_at IS NULL"),
+    ),
 )
 
 rule_evaluations = Table(

@@ -77,6 +77,12 @@ def upgrade() -> None:
         ["series_calendar_id"],
         postgresql_where=sa.text("series_id IS NOT NULL AND deleted_at IS NULL"),
     )
+    op.create_index(
+        "ix_rules_key",
+        "rules",
+        ["project_id", "deduplication_key"],
+        postgresql_where=sa.text("deduplication_key IS NOT NULL AND deleted_at IS NULL"),
+    )
     op.create_table(
         "rule_evaluations",
         sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),

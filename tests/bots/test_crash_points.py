@@ -82,7 +82,8 @@ async def over(stage: "Stage", acts: Sequence[Act], sites: set[Site]) -> int:
     """One harm after the other at all points of these acts; how many there were. Adds where they struck."""
     points = 0
     for act in acts:
-        for is_removed in (False, True) if act == "start" else (False,):
+        # Who stalls within a transaction keeps its bot locked, until the server ends that and the request that waits.
+        for is_removed in (False, True) if act == "start" and stage.harm != "stall" else (False,):
             for point in count(1):
                 struck = await stage.tell(act, point, is_removed=is_removed)
                 if struck is None:
@@ -114,7 +115,7 @@ class Stage:
         self._rt = rt
         self._stands = stands
         self._kind: Kind = kind
-        self._harm: Harm = harm
+        self.harm: Harm = harm
         self._told = count(1)
 
     async def tell(self, act: Act, point: int, *, is_removed: bool) -> Trail | None:
@@ -122,7 +123,7 @@ class Stage:
         number = next(self._told)
         story = Story(self._rt, self._stands, self._kind, act, number=number)
         await story.begin()
-        worker = Worker(f"harmed {number}", self._harm, point, lambda _: True)
+        worker = Worker(f"harmed {number}", self.harm, point, lambda _: True)
         await worker.open(self._rt.settings, clock=self._rt.clock.offset)
         try:
             await worker.work(launch_due)

@@ -9,6 +9,7 @@ import pytest
 
 from app.bots.following import AT_ONCE
 from app.bots.rules.judging import judge_due
+from app.bots.series import SERIES_MOST
 from app.sync import cleanup
 from sandbox.model import Conference
 from tests.api.rows import Rows
@@ -399,3 +400,18 @@ async def test_what_all_occurrences_cannot_change_is_refused(actor: Actor, bots:
     assert refused["code"] == "needs_transcription"
     await actor.call("PATCH", f"/bots/{bot['id']}?all_occurrences=perhaps", json={}, expect=422)
     assert {each["bot_name"] for each in await live(actor)} == {"Notes"}
+
+
+async def test_a_calendar_has_bots_for_so_many_series(actor: Actor, bots: Bots) -> None:
+    calendar, _, occurrences = await weekly(actor, bots)
+    async with actor.rt.db.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO rules (id, project_id, name, match, dedup_scope, bot_name, series_calendar_id, series_id)"
+            " SELECT gen_random_uuid(), :project, 's', '{}', 'event', 's', :calendar, 's' || n"
+            " FROM generate_series(1, :most) n",
+            {"project": actor.project.id, "calendar": calendar.key, "most": SERIES_MOST},
+        )
+    body = {"bot_name": "Notes", "calendar_event_id": occurrences[0]["id"], "all_occurrences": True}
+    refused = await actor.call("POST", "/bots", json=body, expect=409)
+    assert refused["code"] == "too_many_rules"
+    assert await live(actor) == []
