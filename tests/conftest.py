@@ -17,14 +17,13 @@ import httpx
 import pytest
 
 from app import embedded
-from app.main import create_app
 from app.providers.base import Platform
 from app.runtime import Runtime, calm_collector, open_runtime
 from app.settings import Settings
 from sandbox import Sandbox
 from sandbox.sink import Sink
 from tests.databases import cloned, execute, make_template
-from tests.harness import Actor, LateTransport, Project, Receiver, listen, new_project
+from tests.harness import Actor, LateTransport, Project, Receiver, application, listen, new_project
 
 PUBLIC_URL = "http://127.0.0.1:1"
 """Where the sandbox pushes to: never dialled, the push client's transport is the application itself."""
@@ -150,7 +149,7 @@ async def rt(settings: Settings, sandbox: Sandbox, push_transport: LateTransport
     """The runtime under test, its providers answered by the sandbox."""
     transport = httpx.ASGITransport(sandbox.app)
     async with open_runtime(settings, transport=transport) as runtime:
-        push_transport.inner = httpx.ASGITransport(create_app(runtime))
+        push_transport.inner = httpx.ASGITransport(application(runtime))
         yield runtime
 
 

@@ -1,21 +1,23 @@
 """Fixtures of the API's tests: every answer is held against the published document."""
 
 from collections.abc import AsyncIterator, Iterator, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 import structlog
 
-from app.main import create_app
 from app.runtime import Runtime
-from app.settings import Settings
 from sandbox import Sandbox
 from tests.api.openapi_judge import Judge
 from tests.api.rows import Rows
-from tests.harness import Project
+from tests.harness import Project, application
 
 URL = "http://punctual.test"
+PUBLISHED = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
+"""What the code publishes: `test_document.py` compares the two."""
 
 
 @pytest.fixture(autouse=True)
@@ -28,13 +30,13 @@ def logs() -> Iterator[list[MutableMapping[str, Any]]]:
 @pytest.fixture(scope="session")
 def judge() -> Judge:
     """The document as a judge of answers."""
-    return Judge(create_app(settings=Settings.model_construct(docs_enabled=True)).openapi())
+    return Judge(orjson.loads(PUBLISHED.read_bytes()))
 
 
 @pytest.fixture
 async def api(rt: Runtime, judge: Judge) -> AsyncIterator[httpx.AsyncClient]:
     """The API without a key, judged. A fault inside is a 500, as for a customer."""
-    transport = httpx.ASGITransport(create_app(rt), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(application(rt), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=URL, event_hooks={"response": [judge]}) as client:
         yield client
 
@@ -42,7 +44,7 @@ async def api(rt: Runtime, judge: Judge) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def client(rt: Runtime, judge: Judge, project: Project) -> AsyncIterator[httpx.AsyncClient]:
     """The API with the project's key, judged."""
-    transport = httpx.ASGITransport(create_app(rt), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(application(rt), raise_app_exceptions=False)
     async with httpx.AsyncClient(
         transport=transport, base_url=URL, event_hooks={"response": [judge]}, headers=project.headers
     ) as client:

@@ -13,7 +13,7 @@ from app.main import create_app
 from app.runtime import Runtime, open_runtime
 from app.settings import Settings
 from tests.api.rows import Rows, calendar_ref
-from tests.harness import Project
+from tests.harness import Project, application
 
 LIST = "/api/v1/calendars"
 
@@ -33,7 +33,7 @@ async def test_not_ready_while_another_roles_writes_are_invisible(settings: Sett
         await rows.sql(f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO {role}")
     try:
         async with open_runtime(settings.model_copy(update={"database_url": urls[0]})) as rt:
-            transport = httpx.ASGITransport(create_app(rt))
+            transport = httpx.ASGITransport(application(rt))
             async with httpx.AsyncClient(transport=transport, base_url="http://punctual.test") as client:
                 assert (await client.get("/readyz")).status_code == 200
                 other = await asyncpg.connect(urls[1])

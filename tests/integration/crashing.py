@@ -309,21 +309,22 @@ def _relative(path: str) -> str | None:
 
 
 def awaits(paths: Sequence[str]) -> dict[Site, str]:
-    """Every await of these files, with its source text."""
+    """Every await of these files, with the first line of its source text."""
     found: dict[Site, str] = {}
     for path in paths:
         source = (ROOT / path).read_text()
+        lines = source.encode().split(b"\n")  # an offset counts bytes
         for node in ast.walk(ast.parse(source)):
-            text = (ast.get_source_segment(source, node) or "").partition("\n")[0] if isinstance(node, ast.stmt) else ""
             match node:
                 case ast.Await():
-                    text = ast.get_source_segment(source, node) or ""
-                    found[Site(path, node.lineno, node.col_offset, "await")] = text
+                    roles: tuple[Role, ...] = ("await",)
                 case ast.AsyncWith():
-                    found[Site(path, node.lineno, node.col_offset, "enter")] = text
-                    found[Site(path, node.lineno, node.col_offset, "exit")] = text
+                    roles = ("enter", "exit")
                 case ast.AsyncFor():
-                    found[Site(path, node.lineno, node.col_offset, "await")] = text
+                    roles = ("await",)
                 case _:
-                    pass
+                    continue
+            end = node.end_col_offset if node.end_lineno == node.lineno else None
+            text = lines[node.lineno - 1][node.col_offset : end].decode()
+            found |= {Site(path, node.lineno, node.col_offset, role): text for role in roles}
     return found

@@ -10,13 +10,12 @@ import httpx
 import pytest
 
 from app.ids import ENDPOINT, MESSAGE, public
-from app.main import create_app
 from app.runtime import Runtime, open_runtime
 from app.webhooks.attempts import attempt
 from app.webhooks.claims import claim
 from app.webhooks.delivery import Courier, deliver_due
 from app.webhooks.settle import settle
-from tests.harness import Project
+from tests.harness import Project, application
 from tests.integration.delivering import (
     Receiver,
     arrived,
@@ -345,7 +344,7 @@ class TestWhatWasChangedMeanwhile:
     ) -> int:
         """Change it in the middle of a queue; how many had arrived by then."""
         receiver.delay = lambda p: 0.0 if p == "/new" else 0.2
-        transport = httpx.ASGITransport(create_app(rt))
+        transport = httpx.ASGITransport(application(rt))
         async with httpx.AsyncClient(transport=transport, base_url="http://p", headers=project.headers) as client:
             await send(rt, project, count=20)
             async with looping(rt):

@@ -18,14 +18,13 @@ import httpx
 from redis.asyncio import Redis
 
 from app import scheduling
-from app.main import create_app
 from app.providers.base import Platform
 from app.runtime import Runtime, open_runtime
 from app.settings import Settings
 from sandbox import Sandbox
 from sandbox.faults import Gate
 from sandbox.model import Account, Change, Role
-from tests.harness import Actor, Connected, LateTransport, new_project
+from tests.harness import Actor, Connected, LateTransport, application, new_project
 from tests.properties.customer import Reader
 from tests.properties.ground import Ground
 from tests.properties.oracle import Chronicle, Span
@@ -117,9 +116,9 @@ class Stage:
         self._stack.push_async_callback(self.sandbox.close)
         self._providers = httpx.ASGITransport(self.sandbox.app)
         self.rt = await enter(open_runtime(self.settings, transport=self._providers))
-        application = httpx.ASGITransport(create_app(self.rt))
-        push.inner = application
-        api = await enter(httpx.AsyncClient(transport=application, base_url="http://punctual.test"))
+        served = httpx.ASGITransport(application(self.rt))
+        push.inner = served
+        api = await enter(httpx.AsyncClient(transport=served, base_url="http://punctual.test"))
         project = await new_project(self.rt, "first")
         self.actor = Actor(self.rt, api, project, self.sandbox, self.ground.receiver, platform=self.platform)
         self.actor.advance(start)

@@ -13,11 +13,10 @@ from typing import Any
 
 import httpx
 
-from app.main import create_app
 from app.webhooks.delivery import deliver_due
 from app.webhooks.signing import signed_headers, signers
 from demo.processes import free_port
-from tests.harness import Actor, Connected, listen
+from tests.harness import Actor, Connected, application, listen
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "receiving.md"
 SECONDS = 20
@@ -156,7 +155,7 @@ class Story:
 @asynccontextmanager
 async def telling(actor: Actor, receiver: Receiver) -> AsyncIterator[Story]:
     """The API on a port, and an end to the receiver."""
-    async with listen(create_app(actor.rt)) as api_url:
+    async with listen(application(actor.rt)) as api_url:
         try:
             yield Story(actor, receiver, api_url)
         finally:
