@@ -3,12 +3,12 @@
 For each kind of back end, and each thing that is to be done there, the story is told again and again, with the harm at
 the first point, the second, and so on, until the worker gets through. Then another worker comes, once the lease is
 over, and the judge of the story looks. In the end every await of the files under trial must have been struck.
+`make test` takes one point in three, of deaths while a bot is started at one of them.
 """
 
 import asyncio
 import gc
 import logging
-import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -24,7 +24,7 @@ from app.settings import Settings
 from sandbox import Sandbox
 from tests.bots.crash_story import ACTS, Act, Hooks, Stands, Story
 from tests.harness import LateTransport, listen
-from tests.integration.crashing import ALWAYS, Harm, Site, Trail, Worker, awaits, watching
+from tests.integration.crashing import ALWAYS, IS_WHOLE, Harm, Site, Trail, Worker, awaits, points, watching
 from tests.integration.delivering import rows
 
 HARMS: tuple[Harm, ...] = ("death", "stall", "cut", "cancelled")
@@ -45,8 +45,6 @@ ELSEWHERE = (
 BY_MESSAGE = ("await messages.settle(", "await messages.send(")
 """What back ends that are called do not come to."""
 LEASE = timedelta(seconds=91)
-IS_WHOLE = "CRASH_POINTS_OFTEN" in os.environ
-"""`make test` tells what happens while a bot is started, `make crash-points` everything."""
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +56,7 @@ log = logging.getLogger(__name__)
 @pytest.mark.filterwarnings("ignore:The garbage collector is trying to clean up")  # the dead give nothing back
 async def test_a_worker_that_fails_anywhere_leaves_one_bot(settings: Settings, kind: Kind, harm: Harm) -> None:
     sites: set[Site] = set()
-    points = 0
+    told = 0
     async with AsyncExitStack() as stack:
         box, hooks = Sandbox.create(on_socket=True), Hooks()
         stack.push_async_callback(box.close)
@@ -68,34 +66,39 @@ async def test_a_worker_that_fails_anywhere_leaves_one_bot(settings: Settings, k
         stack.enter_context(watching())
         stage = Stage(rt, Stands(box, box_url, hooks, hooks_url), kind, harm)
         for _ in range(3 if IS_WHOLE else 1):  # again where a busy machine was in its way
-            points += await over(stage, ACTS if IS_WHOLE else ACTS[:1], sites)
+            told += await over(stage, ACTS if IS_WHOLE else ACTS[:1], sites)
             if not missed(kind, sites):
                 break
     gc.collect()  # what the dead have not given back, while the warning is still expected
-    log.info("%s, %s: %d points", kind, harm, points)
+    log.info("%s, %s: %d points", kind, harm, told)
     left = "\n".join(f"{s.path}:{s.line} {s.role} {text}" for s, text in missed(kind, sites).items())
-    assert points > 10
+    assert told > 10
     assert not IS_WHOLE or not left, left
 
 
 async def over(stage: "Stage", acts: Sequence[Act], sites: set[Site]) -> int:
     """One harm after the other at all points of these acts; how many there were. Adds where they struck."""
-    points = 0
+    told = 0
     for act in acts:
         # Who stalls within a transaction keeps its bot locked, until the server ends that and the request that waits.
         for is_removed in (False, True) if act == "start" and stage.harm != "stall" else (False,):
-            for point in count(1):
+            for point in points(paths(stage.kind)):
                 struck = await stage.tell(act, point, is_removed=is_removed)
                 if struck is None:
                     break
-                points += 1
+                told += 1
                 sites.update(struck)
-    return points
+    return told
+
+
+def paths(kind: Kind) -> tuple[str, ...]:
+    """The files under trial."""
+    return tuple(f"app/bots/{name}.py" for name in UNDER_TRIAL[kind])
 
 
 def missed(kind: Kind, sites: set[Site]) -> dict[Site, str]:
     """The awaits under trial that were not struck, with their text."""
-    every = awaits(tuple(f"app/bots/{name}.py" for name in UNDER_TRIAL[kind]))
+    every = awaits(paths(kind))
     others = () if kind == "webhook" else BY_MESSAGE
     return {
         site: text
@@ -114,14 +117,14 @@ class Stage:
     def __init__(self, rt: Runtime, stands: Stands, kind: Kind, harm: Harm) -> None:
         self._rt = rt
         self._stands = stands
-        self._kind: Kind = kind
+        self.kind: Kind = kind
         self.harm: Harm = harm
         self._told = count(1)
 
     async def tell(self, act: Act, point: int, *, is_removed: bool) -> Trail | None:
         """One story with one harm; where it struck, or None where the worker never came to that point."""
         number = next(self._told)
-        story = Story(self._rt, self._stands, self._kind, act, number=number)
+        story = Story(self._rt, self._stands, self.kind, act, number=number)
         await story.begin()
         worker = Worker(f"harmed {number}", self.harm, point, lambda _: True)
         await worker.open(self._rt.settings, clock=self._rt.clock.offset)

@@ -2,7 +2,7 @@
 
 For each harm the story is told again and again, with the harm at the first point, the second, and so on, until the
 worker gets through. Then another worker delivers what is left, and the judge of the story looks. In the end every await
-of the files under trial must have been struck.
+of the files under trial must have been struck. `make test` takes one point in three, and looks at nothing but deaths.
 """
 
 import asyncio
@@ -24,7 +24,19 @@ from app.webhooks.delivery import deliver_due
 from tests.databases import cloned
 from tests.harness import LateTransport, listen
 from tests.integration.crash_story import Hooks, Picture, Story
-from tests.integration.crashing import ALWAYS, HARMS, Harm, Site, Trail, Work, Worker, awaits, watching
+from tests.integration.crashing import (
+    ALWAYS,
+    HARMS,
+    IS_WHOLE,
+    Harm,
+    Site,
+    Trail,
+    Work,
+    Worker,
+    awaits,
+    points,
+    watching,
+)
 from tests.integration.delivering import rows
 from workers.loops import delivery_loop
 
@@ -73,19 +85,21 @@ SCENARIOS = (
 
 @pytest.mark.slow  # some hundred stories
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("harm", HARMS if "CRASH_POINTS_OFTEN" in os.environ else ALWAYS)
+@pytest.mark.parametrize("harm", HARMS if IS_WHOLE else ALWAYS)
 @pytest.mark.filterwarnings("ignore:The garbage collector is trying to clean up")  # the dead give nothing back
 async def test_a_failure_at_any_await_loses_nothing(settings: Settings, harm: Harm) -> None:
     sweep = Sweep(harm)
     async with AsyncExitStack() as stack:
         benches = [await stack.enter_async_context(bench(settings)) for _ in range(LANES)]
         stack.enter_context(watching())
-        for scenario in (*SCENARIOS, *SCENARIOS[1:], *SCENARIOS[1:]):  # again where a busy machine was in its way
+        again = (*SCENARIOS[1:], *SCENARIOS[1:])  # where a busy machine was in its way
+        for scenario in (*SCENARIOS, *again) if IS_WHOLE else SCENARIOS[:1]:
             if sweep.missed():
                 await sweep.over(benches, scenario)
     gc.collect()  # what the dead have not given back, while the warning is still expected
     log.info("%s: %d points, %d awaits", harm, sweep.points, len(sweep.sites & AWAITS.keys()))
-    assert not sweep.missed()
+    assert sweep.points > 20
+    assert not IS_WHOLE or not sweep.missed()
 
 
 class Bench:
@@ -238,7 +252,7 @@ class Sweep:
 
     async def over(self, benches: Sequence[Bench], scenario: Scenario) -> None:
         """Point after point, until a worker gets through without having come to its point."""
-        known, points, is_through = frozenset(self.sites), count(1), False
+        known, each, is_through = frozenset(self.sites), points(UNDER_TRIAL), False
 
         def counts(trail: Trail) -> bool:
             return not known or not known.issuperset(trail)
@@ -246,7 +260,7 @@ class Sweep:
         async def lane(one: Bench) -> None:
             nonlocal is_through
             while not is_through:
-                struck = await one.tell(scenario, self._harm, next(points), counts)
+                struck = await one.tell(scenario, self._harm, next(each), counts)
                 if struck is None:
                     is_through = True
                 else:
