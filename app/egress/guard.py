@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from functools import cache
+from functools import lru_cache
 from time import perf_counter
 
 import aiohttp
@@ -172,9 +172,14 @@ class _TlsContext(ssl.SSLContext):
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
 
-@cache
 def tls_context() -> ssl.SSLContext:
-    """One for the process: to read the certificates takes longer than a delivery."""
+    """One for the process and its certificates: to read these takes longer than a delivery."""
+    return _tls_context(ssl.get_default_verify_paths())
+
+
+@lru_cache(maxsize=8)
+def _tls_context(paths: ssl.DefaultVerifyPaths) -> ssl.SSLContext:
+    del paths  # where load_default_certs reads
     context = _TlsContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
