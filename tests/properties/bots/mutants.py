@@ -3,8 +3,8 @@
 from tests.properties.mutants import Mutant
 
 CALLS = "app/bots/calls.py"
+CLAIMS = "app/bots/claims.py"
 DUE = "app/bots/due.py"
-RESOLVING = "app/bots/resolving.py"
 WRITING = "app/bots/writing.py"
 
 
@@ -54,14 +54,14 @@ MUTANTS = (
         "a-withdrawal-without-an-answer-was-none",
         "what has come back is there",
         DUE,
-        "intended = replace(as_is, handed=None)",
+        "intended = replace(as_is, handed=doubted(as_is.handed))",
         "intended = as_is",
     ),
     _one(
         "claims-bind-nobody",
         "one bot for one meeting",
-        RESOLVING,
-        "    return all(owner == bot or (is_removed and is_forced) for owner, is_removed in others)",
-        "    return all(owner != bot or is_forced or is_removed or not is_removed for owner, is_removed in others)",
+        CLAIMS,
+        "        return self.is_failed and not self.is_removed and self.rule != rule",
+        "        return True",
     ),
 )
