@@ -59,7 +59,19 @@ THEN = st.sampled_from(
         "nothing",
     ]
 )
-ORDERS_OF_RULES = ("make", "make", "toggle", "match", "bot", "override", "end")
+ORDERS_OF_RULES = (
+    "make",
+    "make",
+    "toggle",
+    "match",
+    "bot",
+    "override",
+    "override",
+    "series",
+    "remove",
+    "patch",
+    "end",
+)
 TIMES = st.sampled_from(["attended", "attended", "attended", "neglected"])
 
 
