@@ -15,7 +15,7 @@ import time
 import traceback
 
 from hypothesis import HealthCheck, Phase, seed, settings
-from hypothesis.errors import HypothesisException
+from hypothesis.errors import Flaky, HypothesisException
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.properties.bots.machine import Bots
@@ -104,11 +104,20 @@ def batch(machine: type[Bots] | type[Convergence], number: int, *, is_shrinking:
     )
     try:
         run_state_machine_as_test(seed(number)(type("Example", (machine,), {})), settings=chosen)
-    except (Exception, HypothesisException, BaseExceptionGroup):  # noqa: BLE001 - whatever it is, it is a finding
+    except (Exception, HypothesisException, BaseExceptionGroup) as exc:  # noqa: BLE001 - whatever it is, it is a finding
         say(traceback.format_exc())
+        if is_flaky(exc):
+            return True
         say(f"seed of the batch: {number}, machine: {machine.__name__}")
         return False
     return True
+
+
+def is_flaky(exc: BaseException) -> bool:
+    """Whether nothing was found but that an example went another way when it was played again."""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(is_flaky(one) for one in exc.exceptions)
+    return isinstance(exc, Flaky)
 
 
 def say(line: str) -> None:

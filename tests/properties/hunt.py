@@ -115,13 +115,17 @@ def plant(mutant: Mutant, home: Path) -> None:
 
 
 def noticed(done: "subprocess.CompletedProcess[str]") -> str:
-    """What the first failure was: an invariant in brackets, else the error itself."""
+    """What the first failure was: an invariant in brackets, else the error itself.
+
+    That an example did not fail again is nothing that was noticed: the failure stands beside it.
+    """
     if done.returncode == 0:
         return ""
     tags = re.findall(r"^\s*\|?\s*AssertionError: \[(\w+)\]", done.stdout, re.MULTILINE)
     if tags:
         return str(tags[0])
     errors = re.findall(r"^\s*\|?\s*([\w.]+(?:Error|Exception|Inconsistent)\b.*)$", done.stdout, re.MULTILINE)
+    errors = [one for one in errors if not one.startswith("hypothesis.errors.")]
     return str(errors[0])[:80] if errors else f"exit status {done.returncode}: {done.stderr[-200:]}"
 
 
