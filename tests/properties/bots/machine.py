@@ -68,6 +68,7 @@ ORDERS_OF_RULES = (
     "override",
     "override",
     "series",
+    "series",
     "remove",
     "patch",
     "end",
@@ -233,6 +234,22 @@ class Bots(RuleBasedStateMachine):
         self.play("rule", self._rule(kind, number))
         self.play(f"  then {then}", self._turn(then, number, fuse))
 
+    @rule(
+        orders=st.lists(st.tuples(st.sampled_from(ORDERS_OF_RULES), NUMBERS), min_size=2, max_size=4),
+        edits=st.lists(EDITS, max_size=1),
+        then=THEN,
+        number=NUMBERS,
+        fuse=FUSES,
+    )
+    def orders_by_rule(
+        self, orders: list[tuple[str, int]], edits: list[Edit], then: str, number: int, fuse: int
+    ) -> None:
+        """Several at once, before the first is carried out; then something happens to a meeting."""
+        for kind, chosen in orders:
+            self.play("rule", self._rule(kind, chosen))
+        self.play("edit", self._edit(edits))
+        self.play(f"  then {then}", self._turn(then, number, fuse))
+
     @rule(kind=st.sampled_from(STORIES), calendar=CALENDARS, number=NUMBERS, fuse=FUSES)
     def story(self, kind: str, calendar: int, number: int, fuse: int) -> None:
         """What random order rarely brings together, judged at once."""
@@ -322,16 +339,16 @@ class Bots(RuleBasedStateMachine):
             at.journal[-1] += f" after {1 + fuse % 15} steps"
             await at.let_do(number % 2, worker.launch, fuse=1 + fuse % 15)
         elif then == "both":
-            at.is_alone = False
-            await at.at_once(at.let_work(0), at.let_work(1, fuse=fuse if fuse % 2 else None))
-            at.is_alone = True
+            with at.together():
+                await at.at_once(at.let_work(0), at.let_work(1, fuse=fuse if fuse % 2 else None))
         elif then == "in a call":
-            await self._in_a_call(number, fuse)
+            with at.together():
+                await self._in_a_call(number, fuse)
+            await at.quiesce()
 
     async def _in_a_call(self, number: int, fuse: int) -> None:
         """A back end has done what it was asked, and has not answered yet, while something happens."""
         at = self.at
-        at.is_alone = False
         operations = ("create", "create", "update", "delete")
         names = [f"{kind}.{operations[number % 4]}" for kind in BACKENDS]
         gates = [at.sandbox.faults.gate(name) for name in names]
@@ -347,8 +364,6 @@ class Bots(RuleBasedStateMachine):
         for gate in gates:
             gate.release()
         await run
-        at.is_alone = True
-        await at.quiesce()
 
     async def _meanwhile(self, number: int, fuse: int) -> None:
         at = self.at

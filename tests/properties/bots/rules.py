@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final, cast
 from uuid import UUID
 
-from app.ids import BOT, RULE, parse, public
+from app.ids import BOT, EVENT, RULE, parse, public
 from sandbox.model import Instance
 from tests.properties.bots.stage import STATES, BotStage
 from tests.properties.oracle import expected
@@ -33,9 +33,10 @@ REFUSALS: Final = {
     "event_gone",
     "event_over",
     "event_without_link",
+    "not_found",
     "overridden",
 }
-_FURTHER = "SELECT id, further_series FROM rules WHERE series_id IS NOT NULL"
+_KNOWN = "SELECT id, version, further_series FROM rules WHERE deleted_at IS NULL"
 
 
 @dataclass(slots=True)
@@ -123,7 +124,8 @@ class RuleOwner:
 
     async def _series(self, number: int) -> str:
         """A bot for each occurrence of a series."""
-        watch, event = await self._event(number, is_recurring=True)
+        found = [await self._event(number + other, is_recurring=True) for other in range(len(self._stage.watches))]
+        watch, event = next((one for one in found if one[1] is not None), found[0])
         if event is None or len(self.rules) > 3:
             return "nothing"
         body = {"bot_name": "Notes", "calendar_event_id": event["id"], "all_occurrences": True}
@@ -140,7 +142,9 @@ class RuleOwner:
         rows = [row for row in await self._stage.bots() if row.rule_id and row.state in STATES]
         if not rows:
             return "nothing"
-        chosen = public(BOT, rows[number % len(rows)].id)
+        return await self._have(kind, public(BOT, rows[number % len(rows)].id), number)
+
+    async def _have(self, kind: str, chosen: str, number: int) -> str:
         if kind == "remove":
             return f"removed {chosen}: {await self._call('DELETE', f'/bots/{chosen}')}"
         answer = await self._call("PATCH", f"/bots/{chosen}", {"bot_name": f"Notes {number}"})
@@ -153,7 +157,7 @@ class RuleOwner:
         found = dict(answer.json()) if answer.content else {}
         if answer.status_code >= 300:
             codes = {one["code"] for one in found.get("errors") or ()} or {found.get("code")}
-            if answer.status_code not in {409, 422} or not codes <= REFUSALS:
+            if answer.status_code not in {404, 409, 422} or not codes <= REFUSALS:
                 raise AssertionError(f"[refused] {method} {path}: {answer.status_code} {found}")
             return {"code": ", ".join(sorted(map(str, codes)))}
         return found
@@ -171,14 +175,27 @@ class RuleOwner:
             return "nothing"
         place = (watch.connected.key, str(event["platform_uuid"]))
         value = None if place in self.overridden else ("never", "never", "always")[number // 3 % 3]
-        answer = await self._call("PATCH", f"/calendar_events/{event['id']}", {"bot_override": value})
+        return await self._say(event["id"], place, value)
+
+    async def _say(self, event_id: str, place: tuple[UUID, str], value: str | None) -> str:
+        answer = await self._call("PATCH", f"/calendar_events/{event_id}", {"bot_override": value})
         if "id" not in answer:
             return f"override refused: {answer}"
-        if value is None:
-            del self.overridden[place]
-        else:
+        self.overridden.pop(place, None)
+        if value is not None:
             self.overridden[place] = value
-        return f"override {event['name']}: {value}"
+        return f"override {answer['name']}: {value}"
+
+    async def of_meeting(self, kind: str, ical_uid: str, number: int) -> str:
+        """The bot that a rule made for a meeting is taken away, changed, or kept from the copy that it is on."""
+        rows = [row for row in await self._stage.bots() if row.rule_id and row.ical_uid == ical_uid]
+        if not rows:
+            return "nothing"
+        row = next((row for row in rows if row.state in STATES), rows[number % len(rows)])
+        if kind in {"remove", "patch"}:
+            return await self._have(kind, public(BOT, row.id), number)
+        value = kind if kind in {"never", "always"} else None
+        return await self._say(public(EVENT, row.calendar_event_id), (row.calendar_id, row.cell), value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,14 +234,17 @@ class RuleJudge:
         if len(judged) < len(connected) or any(row.transfer_since for row in rows):
             return
         async with stage.rt.db.reading() as tx:
-            further = {row.id: row.further_series for row in await tx.rows(_FURTHER)}
+            stored = {row.id: row for row in await tx.rows(_KNOWN)}
+        further = {id_: row.further_series for id_, row in stored.items()}
         events = [event for watch in judged for event in await self._events(watch, further)]
         live = [row for row in rows if row.rule_id and row.state in STATES and row.ends_at > row.now]
         if back := [row for row in live if row.is_removed]:
             raise AssertionError(f"[removed] by its owner, and live: {[public(BOT, row.id) for row in back]}")
-        ended = [row for row in rows if row.rule_id and (row.is_removed or row.is_by_hand or row.state == "failed")]
+        kept_out = [row for row in rows if _counts(row, stored)]
+        ended = kept_out + [row for row in rows if row.rule_id and row.is_by_hand]
         # One that was where another copy of the meeting has not come to yet: nobody looks at that because time passes.
         ended += [row for row in rows if row.rule_id and row.state in {*STATES, "missed"} and row.ends_at <= row.now]
+        self._kept_out(live, kept_out)
         for event in events:
             for rule in event.rules:
                 self._has_one(event, rule, live, ended)
@@ -238,6 +258,14 @@ class RuleJudge:
             is_there = row.state == "launched" and row.join_at <= row.now
             if not is_wanted and not row.is_by_hand and not is_there:
                 raise AssertionError(f"[unwanted] {public(BOT, row.id)} {row.state} on {its}")
+
+    @staticmethod
+    def _kept_out(live: list[Any], ended: list[Any]) -> None:
+        """Where a rule's bot was ended, or failed, that rule has made no other."""
+        places = {(row.rule_id, row.calendar_id, row.cell) for row in ended}
+        for row in live:
+            if (row.rule_id, row.calendar_id, row.cell) in places and not row.is_by_hand:
+                raise AssertionError(f"[kept out] {public(BOT, row.id)} {row.state} on {row.cell}")
 
     def _has_one(self, event: Wanted, rule: RuleWish, live: list[Any], ended: list[Any]) -> None:
         def is_its(row: Any) -> bool:
@@ -273,6 +301,12 @@ class RuleJudge:
             keys = frozenset({("uid", uid), ("link", f"{shown['meeting_url']} {shown['start_time']}")})
             found.append(Wanted(place, keys, tuple(rules)))
         return found
+
+
+def _counts(row: Any, rules: Mapping[UUID, Any]) -> bool:
+    """Whether an ended bot keeps its rule from making another: neither the rule nor an override has changed since."""
+    is_ended = row.rule_id in rules and (row.is_removed or row.state == "failed")
+    return bool(is_ended and row.rule_version == rules[row.rule_id].version)
 
 
 def _keys_of(row: Any) -> frozenset[Key]:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from app.ids import BOT, parse
+from sandbox.model import Event
 from tests.properties.bots.meetings import Meetings
 from tests.properties.bots.owner import Order, Owner
 from tests.properties.bots.rules import RuleOwner
@@ -23,7 +24,11 @@ STORIES = (
     "access",
     "copies",
     "copies",
+    "a say",
+    "a say",
 )
+SAYS = ("remove", "never", "patch", "always", "null", "toggle", "bot", "remove")
+"""What is asked of the bot of a meeting with copies, or of the rules."""
 CHANGES = ("move", "cancel", "relink", "move", "delete", "unlink", "end", "patch")
 MINUTES = (0.7, 40.0, 8.0, -40.0)
 """Where a meeting is moved to, from now."""
@@ -66,8 +71,8 @@ class Teller:
         point = await self._begin(calendar, number, fuse)
         if point is None:
             return
-        if kind == "copies":
-            await self._copies(point)
+        if kind in {"copies", "a say"}:
+            await self._copies(point, is_said=kind == "a say")
         elif kind == "a key":
             await self._key(point)
         elif kind == "access":
@@ -209,8 +214,11 @@ class Teller:
             await self._change(point, CHANGES[point.number % 6])
         await stage.reconnect_one(watch)
 
-    async def _copies(self, point: Point) -> None:
-        """The meeting stands in another calendar too, a rule wants one bot for it, and one of the copies goes."""
+    async def _copies(self, point: Point, *, is_said: bool) -> None:
+        """The meeting stands in another calendar too, a rule wants one bot for it, and one of the copies goes.
+
+        `is_said`: before that, and perhaps after it, the owner has a say in which of them has the bot.
+        """
         stage = self._stage
         other = next((one for one in stage.watches if one is not point.wish.watch), None)
         if not any(rule.is_enabled and rule.scope == "meeting" and rule.match < 2 for rule in self._rules.rules):
@@ -223,6 +231,8 @@ class Teller:
         await self._settle()
         if point.fuse % 2:
             await self._reach(point, is_handed=True)
+        if is_said:
+            await self._say(event, point.number // 8, point.fuse)
         if point.number % 4 == 3 and point.wish.watch is not None:
             await stage.revoke_one(point.wish.watch)
             stage.sandbox.world.expire_access_tokens()
@@ -232,6 +242,19 @@ class Teller:
         await self._sync()
         if point.fuse % 3:
             await self._turn("crash", point.number, point.fuse)
+        if is_said and point.fuse % 2 == 0:
+            await self._say(event, point.fuse // 2, point.number)
+            await self._restore(point)
+
+    async def _say(self, event: Event, which: int, number: int) -> None:
+        kind = SAYS[which % len(SAYS)]
+        if kind in {"toggle", "bot"}:
+            told = await self._rules.give(kind, number)
+        else:
+            told = await self._rules.of_meeting(kind, event.ical_uid or "", number)
+        self._stage.journal.append(f"  {kind}: {told}")
+        if number % 2:
+            await self._settle()
 
     async def _sync(self) -> None:
         for watch in self._stage.watches:
