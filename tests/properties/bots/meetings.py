@@ -59,12 +59,12 @@ class Meetings:
 
     def edit(self, kind: str, calendar: str, which: int, *, minutes: float, length: float, number: int) -> str:
         """One edit; the nearest thing to what was asked for. What was done, in words."""
-        if kind == "add" or not self._world.versions[calendar]:
-            return self._add(calendar, minutes, length, number)
         if kind == "series":
             return self._add(calendar, minutes, min(length, 60), number, recurrence=("RRULE:FREQ=DAILY;COUNT=3",))
         if kind == "copy":
             return self._copy(calendar, which)
+        if kind == "add" or not self._world.versions[calendar]:
+            return self._add(calendar, minutes, length, number)
         if kind == "restore":
             return self._restore(calendar, which)
         event = pick(self._editor.events(calendar), which)

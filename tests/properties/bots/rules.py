@@ -313,4 +313,7 @@ def _keys_of(row: Any) -> frozenset[Key]:
     """What makes a bot's meeting the same as another's, of what its row and its event say."""
     original = row.original_start and datetime.fromisoformat(row.original_start).timestamp()
     start = row.join_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return frozenset({("uid", f"{row.ical_uid} {original}"), ("link", f"{row.meeting_url} {start}")})
+    link = ("link", f"{row.meeting_url} {start}")
+    if row.ical_uid is None:  # its event is gone for good: it is held until another one takes it
+        return frozenset({link})
+    return frozenset({("uid", f"{row.ical_uid} {original}"), link})
