@@ -2,9 +2,12 @@
 
 from tests.properties.mutants import Mutant
 
+ASSIGNING = "app/bots/rules/assigning.py"
 CALLS = "app/bots/calls.py"
 CLAIMS = "app/bots/claims.py"
 DUE = "app/bots/due.py"
+OVERRIDING = "app/bots/rules/overriding.py"
+RESOLVING = "app/bots/resolving.py"
 WRITING = "app/bots/writing.py"
 
 
@@ -63,5 +66,32 @@ MUTANTS = (
         CLAIMS,
         "        return self.is_failed and not self.is_removed and self.rule != rule",
         "        return True",
+    ),
+    Mutant(
+        "what-was-ended-is-made-anew",
+        "what its owner has ended stays away",
+        (
+            (
+                ASSIGNING,
+                "return bool(is_ended and bot.rule_id == rule.id and",
+                "return bool(is_ended and bot.rule_id is None and",
+            ),
+            (CLAIMS, "OR (b.is_removed OR b.state = 'failed') AND", "OR b.is_removed AND b.state <> 'cancelled' AND"),
+        ),
+        "bots",
+    ),
+    _one(
+        "what-is-left-behind-is-nobodys",
+        "one bot for one meeting",
+        RESOLVING,
+        "    if left:\n        others",
+        "    if left and not but and but:\n        others",
+    ),
+    _one(
+        "an-override-waits-for-a-sync",
+        "an override goes for bots at once",
+        OVERRIDING,
+        "    if not is_changed:\n        return\n    if value",
+        "    if not is_changed or value:\n        return\n    if value",
     ),
 )
