@@ -234,6 +234,8 @@ class BotJudge:
         pictures = played(self._stage.sink.received)
         for before in waiting:
             row, bot_id = rows[before.id], public(BOT, before.id)
+            if row.state == "cancelled" or row.join_at != before.join_at:
+                continue  # no push had told of that; whether it is right was judged when it was quiet
             if row.kind == "webhook":
                 picture = pictures.get(bot_id, Picture())
                 if (picture.is_live, picture.revision, picture.join_at) != (True, row.revision, before.join_at):

@@ -18,6 +18,7 @@ STORIES = (
     "in a call",
     "lost",
     "lost",
+    "lost",
     "a key",
     "unheard",
     "unheard",
@@ -32,7 +33,9 @@ SAYS = ("remove", "never", "patch", "always", "null", "toggle", "bot", "remove")
 CHANGES = ("move", "cancel", "relink", "move", "delete", "unlink", "end", "patch")
 MINUTES = (0.7, 40.0, 8.0, -40.0)
 """Where a meeting is moved to, from now."""
-LOST = ("lost_answer", "failed_answer", "garbled_answer", "drop", "unavailable", "too_many_requests")
+ENDS = ("cancel", "end", "move", "delete", "unlink", "relink", "end", "cancel")
+"""Mostly what leaves a bot without a meeting."""
+LOST = ("lost_answer", "failed_answer", "lost_answer", "garbled_answer", "drop", "unavailable", "too_many_requests")
 
 Turn = Callable[[str, int, int], Awaitable[None]]
 
@@ -165,8 +168,8 @@ class Teller:
             stage.is_troubled()
             await self._turn("launch", 0, point.fuse)
             stage.sandbox.faults.clear()
-        if point.number // 2 % 3:
-            await self._change(point, CHANGES[point.number // 2 % len(CHANGES)])
+        if point.number // 16:
+            await self._change(point, ENDS[point.number // 2 % len(ENDS)])
             await stage.sandbox.push.idle()
         await stage.attend(timedelta(seconds=100))
 
