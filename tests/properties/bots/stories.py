@@ -27,6 +27,7 @@ STORIES = (
     "copies",
     "a say",
     "a say",
+    "taken back",
 )
 SAYS = ("remove", "never", "patch", "always", "null", "toggle", "bot", "remove")
 """What is asked of the bot of a meeting with copies, or of the rules."""
@@ -84,6 +85,8 @@ class Teller:
             await self._unheard(point)
         elif kind == "lost":
             await self._lost(point)
+        elif kind == "taken back":
+            await self._taken_back(point)
         else:
             await self._handed_over(point, is_in_a_call=kind == "in a call")
         await self._settle()
@@ -172,6 +175,22 @@ class Teller:
             await self._change(point, ENDS[point.number // 2 % len(ENDS)])
             await stage.sandbox.push.idle()
         await stage.attend(timedelta(seconds=100))
+
+    async def _taken_back(self, point: Point) -> None:
+        """A withdrawal is done and not answered, and then the meeting is there again."""
+        stage = self._stage
+        await self._reach(point, is_handed=True)
+        await self._change(point, ("cancel", "delete")[point.number % 2])
+        await stage.sandbox.push.idle()
+        await self._sync()
+        for kind in stage.sandbox.bots.keys:
+            for operation in ("delete", "leave"):
+                stage.sandbox.faults.add("lost_answer", f"{kind}.{operation}")
+        stage.is_troubled()
+        await self._turn("launch", 0, point.fuse)
+        stage.sandbox.faults.clear()
+        await self._restore(point)
+        await self._sync()
 
     async def _key(self, point: Point) -> None:
         """The key of a bot that went is taken meanwhile."""
