@@ -28,8 +28,9 @@ def played(messages: Sequence[Received]) -> dict[str, Picture]:
         data = one.body["data"]
         picture = pictures.setdefault(data["bot"]["id"], Picture())
         if trigger == "bot.state_change":
-            if data["new_state"] == "cancelled":
-                picture.is_live = False
+            # An end that comes late is older than the launch after it, which goes ahead of it.
+            if data["new_state"] == "cancelled" and data["revision"] > picture.revision:
+                picture.is_live, picture.revision = False, data["revision"]
         elif data["revision"] > picture.revision:
             picture.starts += not picture.is_live
             picture.revision, picture.is_live = data["revision"], True
