@@ -369,7 +369,7 @@ async def test_ids_that_nothing_has(client: httpx.AsyncClient, subtests: pytest.
 
 
 async def test_unknown_addresses_and_methods(client: httpx.AsyncClient) -> None:
-    for path in ("/", "/api", "/api/v1", "/api/v1/rules", f"{CALENDARS}/", "/api/v1/calendars/a/b/c"):
+    for path in ("/", "/api", "/api/v1", "/api/v1/rulers", f"{CALENDARS}/", "/api/v1/calendars/a/b/c"):
         refused(await client.get(path), "not_found", status=404)
     for method, path in (
         ("PUT", CALENDARS),
