@@ -1,9 +1,8 @@
 """The harness: real PostgreSQL and Redis, a database of its own per test, the sandbox where Google would stand.
 
 The controlling process starts the embedded services unless DATABASE_URL and REDIS_URL name others, and migrates one
-template; each test has a clone of it, its own or one that an earlier test left and that was emptied. Tests drive the
-product through its doors: HTTP (`api`), jobs (`quiesce`), the sandbox, the database. Nothing here replaces a function
-of ours.
+template; each test clones it. Tests drive the product through its doors: HTTP (`api`), jobs (`quiesce`), the sandbox,
+the database. Nothing here replaces a function of ours.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ from app.runtime import Runtime, calm_collector, open_runtime
 from app.settings import Settings
 from sandbox import Sandbox
 from sandbox.sink import Sink
-from tests.databases import emptied, execute, make_template
+from tests.databases import cloned, execute, make_template
 from tests.harness import Actor, LateTransport, Project, Receiver, application, listen, new_project
 
 PUBLIC_URL = "http://127.0.0.1:1"
@@ -82,8 +81,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture
 async def database_url() -> AsyncIterator[str]:
-    """A migrated database without a row."""
-    async with emptied(os.environ["DATABASE_URL"], os.environ["PUNCTUAL_TEST_TEMPLATE"]) as url:
+    """A fresh, migrated database."""
+    async with cloned(os.environ["DATABASE_URL"], os.environ["PUNCTUAL_TEST_TEMPLATE"]) as url:
         yield url
 
 

@@ -95,7 +95,7 @@ def _application(*, docs_enabled: bool) -> FastAPI:
 
 
 def application(rt: Runtime) -> FastAPI:
-    """What `create_app` makes of the runtime, but for routes that all share: FastAPI takes 28 ms to build them."""
+    """What `create_app` makes of the runtime. Its routes are those of all: FastAPI takes its time to build them."""
     app = copy.copy(_application(docs_enabled=rt.settings.docs_enabled))
     app.state = State({"runtime": rt})
     return app
