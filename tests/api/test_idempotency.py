@@ -120,7 +120,12 @@ async def test_a_twin_is_told_while_the_first_still_runs(client: httpx.AsyncClie
 
 async def _waits(rt: Runtime) -> bool:
     async with rt.db.reading() as tx:
-        return bool(await tx.scalar("SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted)"))
+        return bool(
+            await tx.scalar(
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+            )
+        )
 
 
 async def test_a_stored_answer_needs_no_provider(
