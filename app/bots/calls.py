@@ -39,6 +39,8 @@ async def carry_out(rt: Runtime, claim: Claim) -> After:
     if monotonic() + CALLS_SECONDS > claim.lease_ends:
         return _given_back(claim)
     is_start = row.state in LIVE and row.handed_revision is None
+    if claim.is_out_of_reach:
+        return _left_behind(rt, claim)
     try:
         async with asyncio.timeout(CALLS_SECONDS):
             launcher, order = _launcher(rt, claim), _order(row)
@@ -66,6 +68,28 @@ def crashed(claim: Claim) -> After:
 def _given_back(claim: Claim) -> After:
     """A claim that has waited so long that nothing may be done with it: due again at once."""
     return replace(claim.as_is, wait=0.0, handed=claim.row.handed)
+
+
+def _left_behind(rt: Runtime, claim: Claim) -> After:
+    """A launcher is deleted once the meetings of its bots are over. One that was put off since goes to another."""
+    if claim.row.state not in LIVE:
+        return replace(claim.as_is.gone(), wait=None, failures=0, notes=(("withdrawal_refused", "launcher_deleted"),))
+    return _anew(rt, claim, "launcher_deleted")
+
+
+def _anew(rt: Runtime, claim: Claim, why: str) -> After:
+    """Nobody has the bot any more: it is handed over once more, in its time."""
+    ahead = (claim.row.join_at - rt.clock.now()).total_seconds() - claim.hand_over
+    return replace(
+        claim.as_is.gone(),
+        state="scheduled",
+        reason=None,
+        wait=max(0.0, ahead),
+        failures=0,
+        is_anew=True,
+        is_replacement=True,
+        notes=(("replaced", why),),
+    )
 
 
 def _trouble(rt: Runtime, claim: Claim, as_is: After, error: LauncherError | SealBroken) -> After:
@@ -170,17 +194,7 @@ async def _change(rt: Runtime, claim: Claim, launcher: Launcher, order: Order) -
         )
     LAUNCHER_CALLS.labels(_kind(claim), "change", "replace").inc()
     await launcher.withdraw(row.external_id, order, rt.clock.now())
-    ahead = (row.join_at - rt.clock.now()).total_seconds() - claim.hand_over
-    return replace(
-        as_is.gone(),
-        state="scheduled",
-        reason=None,
-        wait=max(0.0, ahead),
-        failures=0,
-        is_anew=True,
-        is_replacement=True,
-        notes=(("replaced", outcome.reason),),
-    )
+    return _anew(rt, claim, outcome.reason)
 
 
 async def _withdraw(rt: Runtime, claim: Claim, launcher: Launcher, order: Order) -> After:
@@ -203,7 +217,7 @@ def _kind(claim: Claim) -> str:
 
 def _launcher(rt: Runtime, claim: Claim) -> Launcher:
     back_end = claim.back_end
-    if back_end is None or back_end.api_key_sealed is None:  # deleted, or a webhook: nothing can be asked there
+    if back_end is None or back_end.api_key_sealed is None:
         raise LaunchLater("its launcher has no key", after=KEY_REFUSED_SECONDS)
     key = rt.cipher.open(back_end.api_key_sealed, api_key_place(back_end.id))
     return make_launcher(back_end.kind, egress=rt.launches, base_url=back_end.base_url, api_key=key)

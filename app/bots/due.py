@@ -30,10 +30,11 @@ _CLAIM: Final = f"""
 WITH due AS MATERIALIZED (
     SELECT b.id, b.due_at, t.id AS to_id
       FROM bots b
+      LEFT JOIN launchers l ON l.id = b.launcher_id AND l.deleted_at IS NULL
       LEFT JOIN launchers d ON d.project_id = b.project_id AND d.is_default AND d.deleted_at IS NULL
      CROSS JOIN LATERAL (
            SELECT CASE WHEN b.handed_revision IS NOT NULL OR b.starting_since IS NOT NULL THEN b.handed_to
-                       ELSE coalesce(b.launcher_id, d.id) END AS id) t
+                       ELSE coalesce(l.id, d.id) END AS id) t
      WHERE b.due_at <= (SELECT app_now()) AND (b.lease_until IS NULL OR b.lease_until <= (SELECT app_now()))
        AND b.transfer_since IS NULL AND (t.id IS NULL OR t.id <> ALL (CAST(:full AS uuid[]))) AND NOT {IS_AWAITED}
      ORDER BY b.due_at LIMIT :scan

@@ -112,6 +112,12 @@ class Claim:
         return self.back_end is None or self.back_end.kind == "webhook"
 
     @property
+    def is_out_of_reach(self) -> bool:
+        """Whether the bot was handed to a launcher that is deleted by now."""
+        back_end = self.back_end
+        return self.row.handed_to is not None and back_end is not None and back_end.api_key_sealed is None
+
+    @property
     def hand_over(self) -> float:
         """Seconds ahead of `join_at`."""
         return self.back_end.hand_over_seconds if self.back_end else WEBHOOK_HAND_OVER

@@ -66,6 +66,26 @@ async def test_a_bot_whose_launcher_was_deleted_meanwhile_goes_to_the_default(ac
     assert launched["state"] == "launched", launched["events"]
 
 
+async def test_a_bot_whose_launcher_was_deleted_after_the_meeting_that_was_put_off_then(
+    actor: Actor, bots: Bots
+) -> None:
+    """Nobody can reach the one that has it; it waited for that one's key until the new meeting was over."""
+    theirs = await bots.launcher("attendee", is_default=False)
+    calendar, event, shown = await bots.event()
+    bot = await bots.on(shown["id"], launcher_id=theirs["id"])
+    launched = await bots.until_hand_over(bot, seconds=24 * 3_600 - 60)
+    assert launched["state"] == "launched", launched["events"]
+    actor.advance(timedelta(hours=3))
+    await actor.call("DELETE", f"/launchers/{theirs['id']}", expect=204)
+    start = actor.now() + timedelta(hours=3)
+    actor.sandbox.world.update_event(calendar.remote_id, event.id, start=start, end=start + timedelta(hours=1))
+    await actor.quiesce()
+    assert (await bots.until_hand_over(bot, seconds=60))["state"] == "scheduled"
+    launched = await bots.until_hand_over(bot, seconds=3 * 3_600)
+    assert launched["state"] == "launched", launched["events"]
+    assert [note["type"] for note in launched["events"]][-3:] == ["replaced", "launching", "launched"]
+
+
 async def test_a_bot_whose_key_was_taken_meanwhile_is_superseded(actor: Actor, bots: Bots) -> None:
     calendar, event, shown = await bots.event()
     first = await bots.on(shown["id"], deduplication_key="k")
