@@ -1,13 +1,14 @@
 """The flows of `examples/`, each run as its reader runs it, against one installation of real processes."""
 
 import asyncio
-import json
 import sys
 from pathlib import Path
 
 import pytest
 
+from app.runtime import Runtime
 from demo.processes import ROOT, Stack, running
+from tests.harness import new_project
 
 FLOWS = ("attendee_flow.py", "recall_flow.py", "meeting_baas_flow.py")
 SETTINGS = {"SYNC_QUIET_SECONDS": "0.1"}
@@ -34,12 +35,12 @@ async def run(flow: str, stack: Stack, key: str) -> tuple[int | None, str]:
     return process.returncode, said.decode()
 
 
-async def test_each_peers_guide_works(database_url: str, redis_url: str, tmp_path: Path) -> None:
+async def test_each_peers_guide_works(rt: Runtime, database_url: str, redis_url: str, tmp_path: Path) -> None:
     """All at once, in one project: what one flow does must not disturb another."""
+    project = await new_project(rt, "flows")
     async with running(
         database_url=database_url, redis_url=redis_url, logs=tmp_path, settings=SETTINGS, is_migrated=True
     ) as stack:
-        key = json.loads(await stack.punctual("projects", "create", "flows", "--json"))["api_key"]
-        ended = await asyncio.gather(*(run(flow, stack, key) for flow in FLOWS))
+        ended = await asyncio.gather(*(run(flow, stack, project.key) for flow in FLOWS))
     for flow, (status, said) in zip(FLOWS, ended, strict=True):
         assert (status, said.splitlines()[-1:]) == (0, ["done"]), f"{flow} said:\n{said}"
