@@ -81,7 +81,10 @@ class Api:
 
 
 def is_genuine(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether a message is Punctual's, and not a recorded one: Standard Webhooks, over the body's very bytes."""
+    """Whether a message is Punctual's, and not a recorded one: Standard Webhooks, over the body's very bytes.
+
+    It takes the place of Attendee's `X-Webhook-Signature` and of the `svix-*` headers of Recall and Meeting BaaS.
+    """
     stamp = headers.get("webhook-timestamp", "")
     if not (stamp.isascii() and stamp.isdecimal()) or abs(time.time() - int(stamp)) > TOLERANCE_SECONDS:
         return False
