@@ -15,7 +15,7 @@ import uvloop
 from pydantic import ValidationError
 
 from app import embedded, scheduling
-from app.crypto import make_api_key
+from app import keys as api_keys
 from app.db import Tx
 from app.errors import RequestError
 from app.ids import CALENDAR, DELIVERY, ENDPOINT, KEY, PROJECT, REPLAY, new_id, parse, public
@@ -128,8 +128,8 @@ def create_project(name: str, *, as_json: bool) -> None:
     async def make(tx: Tx) -> dict[str, str]:
         project_id = new_id()
         await tx.execute("INSERT INTO projects (id, name) VALUES (:id, :name)", {"id": project_id, "name": name})
-        made = await _new_key(tx, project_id)
-        return {"project_id": public(PROJECT, project_id), "api_key": made["api_key"]}
+        made = await api_keys.make(tx, project_id=project_id, name="first")
+        return {"project_id": public(PROJECT, project_id), "api_key": made.text}
 
     _say(asyncio.run(_in_transaction(make)), as_json=as_json)
 
@@ -149,7 +149,8 @@ def create_key(project_id: str, *, as_json: bool) -> None:
     async def make(tx: Tx) -> dict[str, str]:
         if await tx.scalar("SELECT id FROM projects WHERE id = :id", {"id": key}) is None:
             raise click.ClickException("there is no such project")
-        return {"project_id": project_id, **await _new_key(tx, key)}
+        made = await api_keys.make(tx, project_id=key, name="x")
+        return {"project_id": project_id, "key_id": public(KEY, made.id), "api_key": made.text}
 
     _say(asyncio.run(_in_transaction(make)), as_json=as_json)
 
@@ -281,16 +282,6 @@ def service_status(*, as_json: bool) -> None:
         _say({"state": "stopped"}, as_json=as_json)
         raise SystemExit(3)
     _say({"DATABASE_URL": addresses.database_url, "REDIS_URL": addresses.redis_url}, as_json=as_json)
-
-
-async def _new_key(tx: Tx, project_id: UUID) -> dict[str, str]:
-    key_id = new_id()
-    made = make_api_key(key_id)
-    await tx.execute(
-        "INSERT INTO api_keys (id, project_id, secret_hash) VALUES (:id, :project, :hash)",
-        {"id": key_id, "project": project_id, "hash": made.secret_hash},
-    )
-    return {"key_id": public(KEY, key_id), "api_key": made.text}
 
 
 async def _in_transaction(action: Callable[[Tx], Awaitable[dict[str, str]]]) -> dict[str, str]:

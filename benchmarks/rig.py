@@ -19,7 +19,7 @@ import httpx
 from alembic import command
 from alembic.config import Config
 
-from app.crypto import make_api_key
+from app import keys
 from app.ids import new_id
 from app.runtime import Runtime
 from app.settings import Settings
@@ -134,14 +134,10 @@ async def _answers(url: str) -> None:
 
 async def new_project(rt: Runtime) -> tuple[UUID, str]:
     """A project and its key."""
-    project_id, key_id = new_id(), new_id()
-    made = make_api_key(key_id)
+    project_id = new_id()
     async with rt.db.transaction() as tx:
         await tx.execute("INSERT INTO projects (id, name) VALUES (:id, 'bench')", {"id": project_id})
-        await tx.execute(
-            "INSERT INTO api_keys (id, project_id, secret_hash) VALUES (:id, :project, :hash)",
-            {"id": key_id, "project": project_id, "hash": made.secret_hash},
-        )
+        made = await keys.make(tx, project_id=project_id, name="bench")
     return project_id, made.text
 
 

@@ -23,12 +23,11 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.datastructures import State
 
-from app import scheduling
+from app import keys, scheduling
 from app.bots.checking import look_ahead
 from app.bots.launching import launch_due
 from app.bots.rules.judging import judge_due
 from app.bots.transfers import transfer_due
-from app.crypto import make_api_key
 from app.ids import CALENDAR, PROJECT, new_id, parse, public
 from app.main import create_app
 from app.providers.base import Platform
@@ -78,14 +77,10 @@ class Project:
 
 async def new_project(rt: Runtime, name: str) -> Project:
     """A project with one key, as `punctual projects create` makes it."""
-    project_id, key_id = new_id(), new_id()
-    made = make_api_key(key_id)
+    project_id = new_id()
     async with rt.db.transaction() as tx:
         await tx.execute("INSERT INTO projects (id, name) VALUES (:id, :name)", {"id": project_id, "name": name})
-        await tx.execute(
-            "INSERT INTO api_keys (id, project_id, secret_hash) VALUES (:id, :project, :hash)",
-            {"id": key_id, "project": project_id, "hash": made.secret_hash},
-        )
+        made = await keys.make(tx, project_id=project_id, name="first")
     return Project(project_id, made.text)
 
 

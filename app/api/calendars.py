@@ -10,6 +10,7 @@ from starlette.responses import Response
 from app import calendars
 from app.api import queries
 from app.api.calendar_examples import CALENDAR, CREATE, PATCH, RAW, REMOTE, SYNC
+from app.api.callers import NEEDS_ADMIN
 from app.api.deps import ProjectId, Reading, Rt, Writing
 from app.api.idempotency import Idempotent, RefusesKey
 from app.api.inputs import (
@@ -390,7 +391,7 @@ async def sync_calendar(
     "/{calendar_id}/access_token",
     response_model=AccessToken,
     summary="Get a provider access token",
-    dependencies=[RefusesKey],
+    dependencies=[NEEDS_ADMIN, RefusesKey],
     responses=problems("not_found", "calendar_disconnected", *GRANT, *NO_KEY, takes="no_body")
     | {200: example({"token": "ya29.a0Af…", "expires_at": "2026-11-20T11:00:00.000000Z"})},
 )

@@ -18,7 +18,7 @@ async def get_runtime(request: Request) -> Runtime:
 
 async def get_project(request: Request) -> UUID:
     """The project that the key belongs to (checked in `route`)."""
-    project_id: UUID = request.state.project_id
+    project_id: UUID = request.state.caller.project_id
     return project_id
 
 

@@ -117,7 +117,7 @@ async def accept_key(
         scope = f"{request.method}\0{request.scope['path']}\0{idempotency_key}"
         scope_hash = hashlib.sha256(scope.encode()).digest()
         body_hash = hashlib.sha256(orjson.dumps(request.state.parsed, option=orjson.OPT_SORT_KEYS)).digest()
-    return Once(request.app.state.runtime, request.state.project_id, scope_hash, body_hash)
+    return Once(request.app.state.runtime, request.state.caller.project_id, scope_hash, body_hash)
 
 
 async def refuse_key(request: Request) -> None:

@@ -17,6 +17,7 @@ Punctual keeps calendars in sync and tells an application about every change.
 - **Problems** are `application/problem+json`; `code` is the contract, docs/errors.md lists each with what to do.
 - **Ids** are opaque. An id of another project reads like one that does not exist.
 - **Times** come as RFC 3339 in UTC with six digits; any offset may be sent, none may be missing.
+- **Scopes** of a key: `read`, `write`, `admin`, each with those before it. An operation's `security` names its own.
 - **Unknown** fields and parameters are refused.
 - **`Idempotency-Key`** makes a POST safe to repeat for 24 hours.
 - **Messages** to webhook endpoints are described under `webhooks`.
@@ -25,7 +26,8 @@ _SCHEMES: Final[dict[str, Any]] = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "`Authorization: Bearer <key>`, or `Authorization: Token <key>`",
+        "description": "`Authorization: Bearer <key>`, or `Authorization: Token <key>`. Each operation names the scope"
+        " that the key needs: `read`, `write` or `admin`; each holds those before it",
     }
 }
 _TAGS: Final = [

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from app.api.problems import CODES, MEDIA_TYPE
+from app.keys import SCOPES, Scope
 
 _NULL: Final = "\0null"
 Responses = dict[int | str, dict[str, Any]]
@@ -83,6 +84,14 @@ def problems(*codes: str, takes: Kind = "nothing", refers: bool = False) -> Resp
     for code in dict.fromkeys(given):
         by_status[CODES[code]].append(code)
     return {status: _response(status, by_status[status]) for status in sorted(by_status)}
+
+
+def scope_problem(scope: Scope) -> Responses:
+    """The 403 of an operation that needs this scope; every key has the least of them."""
+    if scope == SCOPES[0]:
+        return {}
+    told = _response(403, ["insufficient_scope"])
+    return {403: told | {"description": f"{told['description']}. The key needs the scope `{scope}`"}}
 
 
 def only(responses: Responses, *statuses: int) -> Responses:

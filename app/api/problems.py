@@ -19,6 +19,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 CODES: Final[Mapping[str, int]] = {
     "malformed": 400,
     "unauthenticated": 401,
+    "insufficient_scope": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "deduplication_key_in_use": 409,

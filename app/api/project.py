@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from app import projects
 from app.api import queries
+from app.api.callers import NEEDS_ADMIN
 from app.api.deps import ProjectId, Reading, Writing
 from app.api.inputs import Input, at_most
 from app.api.operations import body_examples, example, problems
@@ -139,6 +140,7 @@ async def get_project(tx: Reading, project_id: ProjectId) -> Response:
     "",
     response_model=Project,
     summary="Change the project",
+    dependencies=[NEEDS_ADMIN],
     responses=problems("not_unique", "host_not_allowed", "invalid_domain", takes="body") | {200: example(_EXAMPLE)},
     openapi_extra=_PATCH,
 )

@@ -1,8 +1,8 @@
 """The one way into every operation of the API.
 
-In this order: key (401), body size (413), media type (415), JSON (400), query parameters and texts (422); then
-FastAPI validates and the operation runs. A read gets one connection for the key and the data. A write's transaction is
-its own, because an operation may have to ask a provider before it opens one.
+In this order: key (401), scope (403), body size (413), media type (415), JSON (400), query parameters and texts (422);
+then FastAPI validates and the operation runs. A read gets one connection for the key and the data. A write's
+transaction is its own, because an operation may have to ask a provider before it opens one.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from itertools import islice
 from time import monotonic
 from typing import Any
-from uuid import UUID
 
 import orjson
 from fastapi.dependencies.models import Dependant
@@ -20,11 +19,11 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api import callers
 from app.api.inputs import QueryOf, is_storable, unstorable_texts
+from app.api.operations import scope_problem
 from app.api.problems import PROBLEMS_MOST, escape, invalid
-from app.crypto import read_api_key, same
-from app.db import ReadTx
-from app.errors import FieldProblem, Malformed, TooLarge, Unauthenticated, WrongMediaType, refusal
+from app.errors import FieldProblem, Malformed, TooLarge, WrongMediaType, refusal
 from app.runtime import Runtime
 
 BODY_LIMIT = 1024 * 1024
@@ -36,8 +35,6 @@ _KEY_HOLDS_SECONDS = 1.0
 _FIELDS_MOST = 200
 _DEPTH_MOST = 100
 
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="punctual", Token realm="punctual"'}
-_KEY = "SELECT project_id, secret_hash FROM api_keys WHERE id = :id AND revoked_at IS NULL"
 _WITH_BODY = {"POST", "PUT", "PATCH"}
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -64,10 +61,14 @@ class ApiRoute(APIRoute):
     """A route of the API: see this module's docstring."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        self.scope = callers.needed(options.get("dependencies") or (), set(options["methods"]))
+        options["responses"] = {**(options.get("responses") or {}), **scope_problem(self.scope)}
         super().__init__(path, endpoint, **options)
+        extra: dict[str, Any] = {"security": [{"bearer": [self.scope]}]}
         parameters = [parameter for query in _queries(self.dependant) for parameter in query.parameters()]
         if parameters:
-            self.openapi_extra = {**(self.openapi_extra or {}), "parameters": parameters}
+            extra["parameters"] = parameters
+        self.openapi_extra = {**(self.openapi_extra or {}), **extra}
 
     def get_route_handler(self) -> Handler:
         """The operation, with everything that comes before it."""
@@ -81,18 +82,19 @@ class ApiRoute(APIRoute):
 
         async def read(request: Request) -> Response:
             runtime: Runtime = request.app.state.runtime
-            key = _presented_key(request)
+            key = callers.presented_key(request)
             async with runtime.db.reading() as tx:
                 request.state.tx = tx
-                request.state.project_id = await _project_of(tx, key)
+                request.state.caller = await callers.caller_of(tx, key)
                 _judge_query(request, known)
                 return await operate(request)
 
         async def write(request: Request) -> Response:
             runtime: Runtime = request.app.state.runtime
-            key = _presented_key(request)
+            key = callers.presented_key(request)
             async with runtime.db.reading() as tx:
-                request.state.project_id = await _project_of(tx, key)
+                request.state.caller = await callers.caller_of(tx, key)
+            callers.judge(request.state.caller, self.scope)
             body, parsed = b"", None
             if request.method in _WITH_BODY:
                 started = monotonic()
@@ -102,7 +104,7 @@ class ApiRoute(APIRoute):
                     raise invalid(_unexpected(parsed))
                 if monotonic() - started > _KEY_HOLDS_SECONDS:
                     async with runtime.db.reading() as tx:
-                        await _project_of(tx, key)
+                        await callers.caller_of(tx, key)
             _judge_query(request, known)
             request.state.parsed = parsed
             return await operate(ParsedRequest(request, body=body, parsed=parsed))
@@ -112,25 +114,6 @@ class ApiRoute(APIRoute):
 
 def _queries(dependant: Dependant) -> list[QueryOf[Any]]:
     return [sub.call for sub in dependant.dependencies if isinstance(sub.call, QueryOf)]
-
-
-def _presented_key(request: Request) -> tuple[UUID, bytes]:
-    """Row id and secret's hash of the key that came along."""
-    scheme, _, presented = request.headers.get("authorization", "").partition(" ")
-    key = read_api_key(presented.strip()) if scheme.lower() in {"token", "bearer"} else None
-    if key is None:
-        raise Unauthenticated(headers=_CHALLENGE)
-    return key
-
-
-async def _project_of(tx: ReadTx, key: tuple[UUID, bytes]) -> UUID:
-    """The key's project. One statement; a wrong secret reads like an unknown key."""
-    key_id, secret_hash = key
-    row = await tx.row(_KEY, {"id": key_id})
-    if row is None or not same(row.secret_hash, secret_hash):
-        raise Unauthenticated(headers=_CHALLENGE)
-    project_id: UUID = row.project_id
-    return project_id
 
 
 async def _read_body(request: Request) -> bytes:

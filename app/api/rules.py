@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue
 from starlette.responses import Response
 
 from app.api import bot_queries
+from app.api.callers import NEEDS_READ
 from app.api.deps import ProjectId, Reading, Rt, Writing
 from app.api.idempotency import Idempotent, RefusesKey
 from app.api.inputs import QueryOf, key_in_body, key_of
@@ -208,7 +209,7 @@ async def list_rules(
     "/dry_run",
     response_model=Trial,
     summary="Try a rule",
-    dependencies=[RefusesKey],
+    dependencies=[NEEDS_READ, RefusesKey],
     responses=problems("too_many_events", "end_before_start", *_TERMS, *TIMES, *NO_KEY, takes="body", refers=True)
     | {200: example(_OUTCOME)},
     openapi_extra=_TRY,

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app import keys
 from app.crypto import make_api_key
 from app.ids import new_id
 from app.runtime import Runtime
@@ -64,14 +65,9 @@ async def test_a_key_with_the_secret_of_another_is_refused(
 async def test_a_revoked_key_is_refused_and_another_key_of_the_project_still_works(
     api: httpx.AsyncClient, rt: Runtime, project: Project
 ) -> None:
-    second_id = new_id()
-    second = make_api_key(second_id)
     async with rt.db.transaction() as tx:
         await tx.execute("UPDATE api_keys SET revoked_at = app_now() WHERE project_id = :id", {"id": project.id})
-        await tx.execute(
-            "INSERT INTO api_keys (id, project_id, secret_hash) VALUES (:id, :project, :hash)",
-            {"id": second_id, "project": project.id, "hash": second.secret_hash},
-        )
+        second = await keys.make(tx, project_id=project.id, name="second")
     assert (await api.get(LIST, headers=project.headers)).status_code == 401
     assert (await api.get(LIST, headers={"Authorization": f"Token {second.text}"})).status_code == 200
 

@@ -1,0 +1,84 @@
+"""Who calls: the key that came along, the project that it belongs to, and what it may do there.
+
+An operation says what it needs in one place, its route: `dependencies=[NEEDS_ADMIN]`. Where nothing is said, GET needs
+`read` and everything else `write`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from fastapi import Depends, params
+from starlette.requests import Request
+
+from app.crypto import read_api_key, same
+from app.db import ReadTx
+from app.errors import Forbidden, Unauthenticated
+from app.keys import Scope, holds
+
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="punctual", Token realm="punctual"'}
+
+_KEY = """
+SELECT k.project_id, k.secret_hash, k.scope
+  FROM api_keys k
+ WHERE k.id = :id AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > app_now())
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A key that is good, as it was looked up for this request."""
+
+    key_id: UUID
+    project_id: UUID
+    scope: Scope
+
+
+class Needs:
+    """A dependency that does nothing: the route reads it when it is made (`needed`), and judges before all else."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope: Scope = scope
+
+    async def __call__(self) -> None:
+        """Judged already."""
+
+
+NEEDS_READ: Final = Depends(Needs("read"))
+"""Of a POST that changes nothing and asks nobody."""
+NEEDS_ADMIN: Final = Depends(Needs("admin"))
+
+
+def needed(dependencies: Sequence[params.Depends], methods: set[str]) -> Scope:
+    """The scope that a route asks for."""
+    said = [given.dependency.scope for given in dependencies if isinstance(given.dependency, Needs)]
+    return said[-1] if said else "read" if methods == {"GET"} else "write"
+
+
+def presented_key(request: Request) -> tuple[UUID, bytes]:
+    """Row id and secret's hash of the key that came along. Unauthenticated where it cannot be one."""
+    scheme, _, presented = request.headers.get("authorization", "").partition(" ")
+    key = read_api_key(presented.strip()) if scheme.lower() in {"token", "bearer"} else None
+    if key is None:
+        raise Unauthenticated(headers=_CHALLENGE)
+    return key
+
+
+async def caller_of(tx: ReadTx, key: tuple[UUID, bytes]) -> Caller:
+    """Whose key it is. One statement; a wrong secret, an expired and a revoked key read like an unknown one."""
+    key_id, secret_hash = key
+    row: Any = await tx.row(_KEY, {"id": key_id})
+    if row is None or not same(row.secret_hash, secret_hash):
+        raise Unauthenticated(headers=_CHALLENGE)
+    return Caller(key_id, row.project_id, row.scope)
+
+
+def judge(caller: Caller, scope: Scope) -> None:
+    """Forbidden where the key may not do what needs this scope."""
+    if not holds(caller.scope, scope):
+        raise Forbidden(
+            f"this needs a key with the scope {scope}; this one has {caller.scope}",
+            code="insufficient_scope",
+            extra={"needed_scope": scope},
+        )
