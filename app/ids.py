@@ -18,6 +18,7 @@ _LENGTH = 26
 PROJECT, KEY, CALENDAR, EVENT = "proj", "key", "cal", "evt"
 ENDPOINT, MESSAGE, DELIVERY, REPLAY, OAUTH_APP = "ep", "msg", "dlv", "rpl", "oapp"
 BOT, LAUNCHER, RULE = "bot", "lch", "rule"
+ENTRY = "aud"
 
 
 def new_id() -> UUID:

@@ -5,9 +5,12 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import __version__
 from app.api import (
+    api_keys,
+    audit_log,
     bots,
     calendar_events,
     calendars,
@@ -57,6 +60,8 @@ def create_app(runtime: Runtime | None = None, settings: Settings | None = None)
     for router in _routers(given):
         app.include_router(router)
     app.add_middleware(Observed)
+    if given.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[str(network) for network in given.trusted_proxies])
     handlers.install(app)
     openapi.install(app)
     return app
@@ -76,6 +81,8 @@ def _routers(settings: Settings) -> list[APIRouter]:
         rules.router,
         launchers.router,
         project.router,
+        api_keys.router,
+        audit_log.router,
         health.router,
     ]
     return [*routers, docs.router] if settings.docs_enabled else routers

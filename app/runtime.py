@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+from app.allowances import Allowances
 from app.crypto import Cipher
 from app.db import Clock, Database, in_transaction
 from app.egress import Egress
+from app.keys import KeyUses
 from app.providers.base import Platform, Provider
 from app.providers.google.client import GoogleCalendar
 from app.providers.http import ProviderHttp
@@ -37,6 +39,8 @@ class Runtime:
     egress: Egress
     launches: Egress
     """The same for bot back ends, with connections of its own: slow receivers of messages hold up no bot."""
+    allowances: Allowances
+    key_uses: KeyUses
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
@@ -74,6 +78,7 @@ async def open_runtime(
         trust_env=False,
     )
     egress, launches = Egress(settings), Egress(settings)
+    key_uses = KeyUses(db)
     http = ProviderHttp(client, Limits(settings, queue.redis), settings)
     try:
         await db.open()
@@ -89,8 +94,11 @@ async def open_runtime(
             },
             egress=egress,
             launches=launches,
+            allowances=Allowances(settings, queue.redis),
+            key_uses=key_uses,
         )
     finally:
+        await key_uses.drain()
         await queue.close()
         await egress.close()
         await launches.close()

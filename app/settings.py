@@ -96,7 +96,15 @@ class Settings(BaseSettings):
     delivery_retention_days: int | None = Field(default=None, ge=1)
     """Messages, deliveries and their attempts; as long as all else where it is not set."""
 
-    @field_validator("egress_allow", mode="before")
+    rate_limit_reads_per_minute: int = Field(default=6_000, ge=0)
+    """Requests of a project, where it has no limits of its own; 0: as many as it likes."""
+    rate_limit_writes_per_minute: int = Field(default=3_000, ge=0)
+    rate_limit_patience_seconds: float = Field(default=0.1, gt=0)
+    """How long a request waits for Redis, before it and those after it are let through."""
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
+    """CIDRs of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
+
+    @field_validator("egress_allow", "trusted_proxies", mode="before")
     @classmethod
     def _networks(cls, value: object) -> object:
         if isinstance(value, str):

@@ -79,6 +79,12 @@ OLDEST_DUE = Gauge("punctual_oldest_due_seconds", "Age of the oldest due row", [
 REDIS_FAILURES = Counter(
     "punctual_redis_failures_total", "Redis was needed and did not answer", ["use"], registry=REGISTRY
 )
+RATE_LIMITS = Counter(
+    "punctual_rate_limits_total",
+    "API requests that were refused, or let through unchecked while Redis was away",
+    ["kind", "outcome"],
+    registry=REGISTRY,
+)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("punctual")
 

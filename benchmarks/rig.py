@@ -137,7 +137,7 @@ async def new_project(rt: Runtime) -> tuple[UUID, str]:
     project_id = new_id()
     async with rt.db.transaction() as tx:
         await tx.execute("INSERT INTO projects (id, name) VALUES (:id, 'bench')", {"id": project_id})
-        made = await keys.make(tx, project_id=project_id, name="bench")
+        made = await keys.make(tx, project_id=project_id, name="bench", scope="admin")
     return project_id, made.text
 
 

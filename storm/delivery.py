@@ -31,6 +31,8 @@ from storm.weather import RESTART_SECONDS, Seat
 LOGS = ROOT / ".punctual" / "logs" / "storm-delivery"
 TIMEOUT_SECONDS = 3
 SETTINGS = {
+    "RATE_LIMIT_READS_PER_MINUTE": "0",
+    "RATE_LIMIT_WRITES_PER_MINUTE": "0",
     # A claim of a dead worker is due again after 13 s instead of 25, a failed attempt within 5 instead of hours.
     "DELIVERY_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
     "DELIVERY_RETRY_SECONDS": ",".join(["1", "2", "3", *["5"] * 40]),

@@ -23,6 +23,8 @@ from storm.weather import Weather
 
 LOGS = ROOT / ".punctual" / "logs" / "storm"
 SETTINGS = {
+    "RATE_LIMIT_READS_PER_MINUTE": "0",
+    "RATE_LIMIT_WRITES_PER_MINUTE": "0",
     # Lost pushes and lost claims are made good within seconds instead of minutes or hours.
     "POLL_INTERVAL_SECONDS": "15",
     "AUDIT_INTERVAL_SECONDS": "15",

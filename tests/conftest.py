@@ -124,6 +124,8 @@ def settings(database_url: str, redis_url: str, overrides: dict[str, object]) ->
         "google_user_quota_per_minute": 100_000,
         "google_app_quota_per_minute": 100_000,
         "microsoft_mailbox_quota_per_minute": 100_000,
+        "rate_limit_reads_per_minute": 0,
+        "rate_limit_writes_per_minute": 0,
         **overrides,
     }
     return Settings.model_validate(values)

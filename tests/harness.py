@@ -80,7 +80,7 @@ async def new_project(rt: Runtime, name: str) -> Project:
     project_id = new_id()
     async with rt.db.transaction() as tx:
         await tx.execute("INSERT INTO projects (id, name) VALUES (:id, :name)", {"id": project_id, "name": name})
-        made = await keys.make(tx, project_id=project_id, name="first")
+        made = await keys.make(tx, project_id=project_id, name="first", scope="admin")
     return Project(project_id, made.text)
 
 

@@ -1,5 +1,6 @@
 """Calendars: connect, look, patch, delete, sync now, and provider access for calls that Punctual does not make."""
 
+from functools import partial
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from app import calendars
 from app.api import queries
 from app.api.calendar_examples import CALENDAR, CREATE, PATCH, RAW, REMOTE, SYNC
 from app.api.callers import NEEDS_ADMIN
-from app.api.deps import ProjectId, Reading, Rt, Writing
+from app.api.deps import Opening, ProjectId, Reading, Rt, Writing
 from app.api.idempotency import Idempotent, RefusesKey
 from app.api.inputs import (
     Cursor,
@@ -32,7 +33,7 @@ from app.api.pages import Order, Pager
 from app.api.render import JsonObject, answer, embedded
 from app.api.route import ApiRoute
 from app.calendars import CalendarPatch, Credentials, NewCalendar
-from app.db import Row
+from app.db import Row, Tx
 from app.errors import FailureCode, HealthReason, HealthStatus, NotFound
 from app.ids import CALENDAR as PREFIX
 from app.ids import OAUTH_APP, public
@@ -240,7 +241,9 @@ def _health(row: Row) -> JsonObject:
     | {201: example(CALENDAR)},
     openapi_extra=CREATE,
 )
-async def create_calendar(body: CalendarCreate, rt: Rt, project_id: ProjectId, once: Idempotent) -> Response:
+async def create_calendar(
+    body: CalendarCreate, rt: Rt, write: Opening, project_id: ProjectId, once: Idempotent
+) -> Response:
     """Connect one of your users' calendars. Answers at once; the first sync has been asked for then.
 
     Credentials that the provider refuses show as `state: disconnected` after the first sync, or, with
@@ -254,13 +257,12 @@ async def create_calendar(body: CalendarCreate, rt: Rt, project_id: ProjectId, o
             return first
         await calendars.check(rt, credentials, body.platform_uuid)
     new = NewCalendar(credentials, body.platform_uuid, metadata_text(body.metadata), body.deduplication_key)
-    async with rt.db.transaction() as tx:
 
-        async def connect() -> Response:
-            calendar_id = await calendars.connect(rt, tx, project_id=project_id, new=new)
-            return await _shown(tx, project_id, calendar_id=calendar_id, status=201)
+    async def connect(tx: Tx) -> Response:
+        calendar_id = await calendars.connect(rt, tx, project_id=project_id, new=new)
+        return await _shown(tx, project_id, calendar_id=calendar_id, status=201)
 
-        return await once.run(tx, connect)
+    return await write.run(lambda tx: once.run(tx, partial(connect, tx)))
 
 
 async def _shown(tx: Reading, project_id: UUID, *, calendar_id: UUID, status: int = 200) -> Response:

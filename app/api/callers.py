@@ -4,7 +4,7 @@ An operation says what it needs in one place, its route: `dependencies=[NEEDS_AD
 `read` and everything else `write`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -12,16 +12,20 @@ from uuid import UUID
 from fastapi import Depends, params
 from starlette.requests import Request
 
+from app import projects
+from app.allowances import MINUTE, Kind, Standing
 from app.crypto import read_api_key, same
 from app.db import ReadTx
-from app.errors import Forbidden, Unauthenticated
+from app.errors import Forbidden, RateLimited, Unauthenticated
 from app.keys import Scope, holds
+from app.runtime import Runtime
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="punctual", Token realm="punctual"'}
 
 _KEY = """
-SELECT k.project_id, k.secret_hash, k.scope
-  FROM api_keys k
+SELECT k.project_id, k.secret_hash, k.scope, p.reads_per_minute, p.writes_per_minute,
+       k.last_used_at IS NULL OR k.last_used_at <= app_now() - interval '1 minute' AS is_use_due
+  FROM api_keys k JOIN projects p ON p.id = k.project_id
  WHERE k.id = :id AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > app_now())
 """
 
@@ -33,6 +37,8 @@ class Caller:
     key_id: UUID
     project_id: UUID
     scope: Scope
+    limits: Mapping[Kind, int]
+    """Requests in a minute; 0: as many as it likes."""
 
 
 class Needs:
@@ -65,20 +71,47 @@ def presented_key(request: Request) -> tuple[UUID, bytes]:
     return key
 
 
-async def caller_of(tx: ReadTx, key: tuple[UUID, bytes]) -> Caller:
+async def caller_of(runtime: Runtime, tx: ReadTx, key: tuple[UUID, bytes]) -> Caller:
     """Whose key it is. One statement; a wrong secret, an expired and a revoked key read like an unknown one."""
     key_id, secret_hash = key
     row: Any = await tx.row(_KEY, {"id": key_id})
     if row is None or not same(row.secret_hash, secret_hash):
         raise Unauthenticated(headers=_CHALLENGE)
-    return Caller(key_id, row.project_id, row.scope)
+    if row.is_use_due:
+        runtime.key_uses.note(key_id)
+    limits = projects.limits(runtime.settings, reads=row.reads_per_minute, writes=row.writes_per_minute)
+    return Caller(key_id, row.project_id, row.scope, limits)
 
 
-def judge(caller: Caller, scope: Scope) -> None:
-    """Forbidden where the key may not do what needs this scope."""
-    if not holds(caller.scope, scope):
+async def admit(request: Request, caller: Caller, scope: Scope) -> None:
+    """Count the request; RateLimited, or Forbidden where the key may not do what needs this scope.
+
+    Whatever a good key asks is counted, refused or not. What it may not ask costs a read, so that a key that only reads
+    cannot use up its project's writes.
+    """
+    runtime: Runtime = request.app.state.runtime
+    is_allowed = holds(caller.scope, scope)
+    kind: Kind = "reads" if request.method == "GET" or not is_allowed else "writes"
+    standing = await runtime.allowances.take(caller.project_id, kind, limit=caller.limits[kind])
+    if standing is not None:
+        request.state.more_headers = _headers(standing)
+        if standing.retry_after is not None:
+            raise RateLimited(
+                f"the project's {standing.limit} {kind} a minute are used up",
+                headers={"Retry-After": str(standing.retry_after)},
+            )
+    if not is_allowed:
         raise Forbidden(
             f"this needs a key with the scope {scope}; this one has {caller.scope}",
             code="insufficient_scope",
             extra={"needed_scope": scope},
         )
+
+
+def _headers(standing: Standing) -> list[tuple[bytes, bytes]]:
+    """As draft-ietf-httpapi-ratelimit-headers has them: the policy, and what is left of it until when."""
+    wait = standing.full_after if standing.retry_after is None else standing.retry_after
+    return [
+        (b"ratelimit-policy", f'"{standing.kind}";q={standing.limit};w={MINUTE:.0f}'.encode()),
+        (b"ratelimit", f'"{standing.kind}";r={standing.left};t={wait}'.encode()),
+    ]

@@ -1,11 +1,12 @@
 """What an operation is handed: the runtime, the caller's project, the database."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Request
+from fastapi.dependencies.models import Dependant
 
+from app.api.writes import Write
 from app.db import ReadTx, Tx
 from app.runtime import Runtime
 
@@ -28,17 +29,25 @@ async def get_read_tx(request: Request) -> ReadTx:
     return tx
 
 
-async def get_tx(request: Request) -> AsyncIterator[Tx]:
-    """A transaction that commits before the answer is sent, so a failed commit never answers 2xx.
+async def get_tx(request: Request) -> Tx:
+    """The transaction that the route has opened, and commits before the answer is sent: a failed commit is no 2xx."""
+    tx: Tx = request.state.tx
+    return tx
 
-    That holds with `scope="function"` only: by default FastAPI closes dependencies after the response.
-    """
-    runtime: Runtime = request.app.state.runtime
-    async with runtime.db.transaction() as tx:
-        yield tx
+
+async def get_write(request: Request) -> Write:
+    """For an operation that does something else before its transaction, or beside it."""
+    write: Write = request.state.write
+    return write
+
+
+def takes_tx(dependant: Dependant) -> bool:
+    """Whether an operation wants a transaction opened for it."""
+    return any(sub.call is get_tx for sub in dependant.dependencies)
 
 
 Rt = Annotated[Runtime, Depends(get_runtime)]
 ProjectId = Annotated[UUID, Depends(get_project)]
 Reading = Annotated[ReadTx, Depends(get_read_tx)]
-Writing = Annotated[Tx, Depends(get_tx, scope="function")]
+Writing = Annotated[Tx, Depends(get_tx)]
+Opening = Annotated[Write, Depends(get_write)]

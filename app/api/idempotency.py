@@ -16,6 +16,7 @@ import orjson
 from fastapi import Depends, Header, Request
 from starlette.responses import Response
 
+from app.api.writes import REPLAYED
 from app.crypto import Place
 from app.db import ReadTx, Tx
 from app.errors import Conflict, refusal
@@ -60,9 +61,7 @@ class Once:
         if row.body_hash != self.body_hash:
             raise Conflict("this Idempotency-Key came with another body before", code="idempotency_key_reused")
         body = self.runtime.cipher.open_bytes(row.response_sealed, _place(row.id))
-        return Response(
-            body, status_code=row.status, media_type="application/json", headers={"Idempotency-Replayed": "true"}
-        )
+        return Response(body, status_code=row.status, media_type="application/json", headers={REPLAYED: "true"})
 
     async def run(self, tx: Tx, operation: Callable[[], Awaitable[Response]]) -> Response:
         """Answer as the first time, or run the operation and keep its answer. Conflict beside a running twin."""

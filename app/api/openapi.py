@@ -18,6 +18,7 @@ Punctual keeps calendars in sync and tells an application about every change.
 - **Ids** are opaque. An id of another project reads like one that does not exist.
 - **Times** come as RFC 3339 in UTC with six digits; any offset may be sent, none may be missing.
 - **Scopes** of a key: `read`, `write`, `admin`, each with those before it. An operation's `security` names its own.
+- **Limits**: so many reads and writes a minute; `RateLimit` and `RateLimit-Policy` on every answer say what is left.
 - **Unknown** fields and parameters are refused.
 - **`Idempotency-Key`** makes a POST safe to repeat for 24 hours.
 - **Messages** to webhook endpoints are described under `webhooks`.
@@ -38,6 +39,7 @@ _TAGS: Final = [
     {"name": "Launchers", "description": "The back ends that bring bots into meetings."},
     {"name": "Webhooks", "description": "Endpoints that hear of changes, and the log of deliveries."},
     {"name": "Project", "description": "What the key belongs to, and what it prefers."},
+    {"name": "Keys", "description": "The project's keys, and what was done with them."},
     {"name": "Providers", "description": "What providers call."},
     {"name": "Operations", "description": "What operators and load balancers call."},
     {"name": "Messages", "description": "What Punctual sends to webhook endpoints."},

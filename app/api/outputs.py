@@ -26,6 +26,8 @@ Timestamp = Annotated[
 _ID = "[0-9A-HJKMNP-TV-Z]{26}$"
 
 ProjectRef = Annotated[str, Field(pattern=f"^proj_{_ID}")]
+KeyRef = Annotated[str, Field(pattern=f"^key_{_ID}")]
+EntryRef = Annotated[str, Field(pattern=f"^aud_{_ID}")]
 CalendarRef = Annotated[str, Field(pattern=f"^cal_{_ID}")]
 EventRef = Annotated[str, Field(pattern=f"^evt_{_ID}")]
 OAuthAppRef = Annotated[str, Field(pattern=f"^oapp_{_ID}")]

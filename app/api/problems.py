@@ -30,11 +30,13 @@ CODES: Final[Mapping[str, int]] = {
     "bot_joined": 409,
     "launcher_in_use": 409,
     "too_many_rules": 409,
+    "last_admin_key": 409,
     "idempotency_in_progress": 409,
     "idempotency_key_reused": 409,
     "feed_expired": 410,
     "too_large": 413,
     "wrong_media_type": 415,
+    "rate_limited": 429,
     # Something inside a well-formed request
     "invalid": 422,
     "missing": 422,

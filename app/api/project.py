@@ -10,7 +10,7 @@ from starlette.responses import Response
 from app import projects
 from app.api import queries
 from app.api.callers import NEEDS_ADMIN
-from app.api.deps import ProjectId, Reading, Writing
+from app.api.deps import ProjectId, Reading, Rt, Writing
 from app.api.inputs import Input, at_most
 from app.api.operations import body_examples, example, problems
 from app.api.outputs import Output, ProjectRef
@@ -23,6 +23,7 @@ from app.db import ReadTx
 from app.errors import FieldProblem, NotFound, refusal
 from app.ids import PROJECT, public
 from app.meetings import HOSTS, NAMES, SELF_HOSTED_NAMES, WRAPPER_HOSTS, is_public_name
+from app.runtime import Runtime
 
 PLATFORMS_MOST = 20
 HOSTS_MOST = 50
@@ -77,6 +78,10 @@ class ProjectUpdate(Input):
             " Takes the place of all that was set; null: none"
         ),
     ] = None
+    retention_days: Annotated[
+        int | None,
+        Field(ge=1, description="Days for which past events, messages and bots are kept; null: the server's, the most"),
+    ] = None
 
 
 class PreferencesShown(Output):
@@ -86,6 +91,13 @@ class PreferencesShown(Output):
     extra_hosts: dict[str, list[str]]
 
 
+class Limits(Output):
+    """Requests in a minute, over all keys of the project; null: as many as it likes."""
+
+    reads_per_minute: int | None
+    writes_per_minute: int | None
+
+
 class Project(Output):
     """A project."""
 
@@ -93,6 +105,8 @@ class Project(Output):
     name: str
     meeting_preferences: PreferencesShown
     internal_domains: list[str] = Field(description="None: the domain of each calendar's owner is internal")
+    retention_days: int | None = Field(description="Null: the server's")
+    limits: Limits = Field(description="Set by the operator")
 
 
 _EXAMPLE: Final = {
@@ -100,18 +114,21 @@ _EXAMPLE: Final = {
     "name": "production",
     "meeting_preferences": {"platforms": ["zoom", "google_meet"], "extra_hosts": {"jitsi": ["meet.example.com"]}},
     "internal_domains": ["example.com"],
+    "retention_days": None,
+    "limits": {"reads_per_minute": 6000, "writes_per_minute": 3000},
 }
 _PATCH: Final = body_examples(
     order={"meeting_preferences": {"platforms": ["zoom"]}},
     own_hosts={"meeting_preferences": {"extra_hosts": {"jitsi": ["meet.example.com"], "bigbluebutton": ["b.example"]}}},
     own_people={"internal_domains": ["example.com", "example.org"]},
+    short_memory={"retention_days": 7},
     nothing={"meeting_preferences": {}},
 )
 
 router = APIRouter(prefix="/api/v1/project", tags=["Project"], route_class=ApiRoute)
 
 
-async def _shown(tx: ReadTx, project_id: UUID) -> Response:
+async def _shown(rt: Runtime, tx: ReadTx, project_id: UUID) -> Response:
     row = await queries.project(tx, project_id)
     if row is None:
         raise NotFound
@@ -120,20 +137,23 @@ async def _shown(tx: ReadTx, project_id: UUID) -> Response:
     for host, platform in preferences.extra_hosts:
         hosts.setdefault(platform, []).append(host)
     shown = {"platforms": preferences.platforms, "extra_hosts": hosts}
+    limits = projects.limits(rt.settings, reads=row.reads_per_minute, writes=row.writes_per_minute)
     return answer(
         {
             "id": public(PROJECT, row.id),
             "name": row.name,
             "meeting_preferences": shown,
             "internal_domains": row.internal_domains,
+            "retention_days": row.retention_days,
+            "limits": {f"{kind}_per_minute": most or None for kind, most in limits.items()},
         }
     )
 
 
 @router.get("", response_model=Project, summary="Get the project", responses=problems() | {200: example(_EXAMPLE)})
-async def get_project(tx: Reading, project_id: ProjectId) -> Response:
+async def get_project(rt: Rt, tx: Reading, project_id: ProjectId) -> Response:
     """The project that the key belongs to."""
-    return await _shown(tx, project_id)
+    return await _shown(rt, tx, project_id)
 
 
 @router.patch(
@@ -141,13 +161,15 @@ async def get_project(tx: Reading, project_id: ProjectId) -> Response:
     response_model=Project,
     summary="Change the project",
     dependencies=[NEEDS_ADMIN],
-    responses=problems("not_unique", "host_not_allowed", "invalid_domain", takes="body") | {200: example(_EXAMPLE)},
+    responses=problems("not_unique", "host_not_allowed", "invalid_domain", "out_of_range", takes="body")
+    | {200: example(_EXAMPLE)},
     openapi_extra=_PATCH,
 )
-async def update_project(body: ProjectUpdate, tx: Writing, project_id: ProjectId) -> Response:
+async def update_project(body: ProjectUpdate, rt: Rt, tx: Writing, project_id: ProjectId) -> Response:
     """Preferences count from each event's next change on, at the latest from the calendar's daily listing;
     `POST /calendars/{id}/sync` with `full` lists at once. Events whose link changes by it are announced as updated.
-    Rules judge all events ahead anew, within seconds, where `internal_domains` change.
+    Rules judge all events ahead anew, within seconds, where `internal_domains` change. A shorter `retention_days` takes
+    effect within the hour, and what it takes is gone.
     """
     if "meeting_preferences" in body.model_fields_set:
         given = body.meeting_preferences or MeetingPreferences.model_validate({})
@@ -159,7 +181,12 @@ async def update_project(body: ProjectUpdate, tx: Writing, project_id: ProjectId
             raise refusal("/internal_domains", "not_unique", message="must name each domain once")
         if await projects.set_internal_domains(tx, project_id, domains):
             await evaluations.request_project(tx, project_id)
-    return await _shown(tx, project_id)
+    if "retention_days" in body.model_fields_set:
+        if (body.retention_days or 1) > rt.settings.retention_days:
+            most = f"must be at most {rt.settings.retention_days}, which is the server's"
+            raise refusal("/retention_days", "out_of_range", message=most)
+        await projects.retain(tx, project_id, days=body.retention_days)
+    return await _shown(rt, tx, project_id)
 
 
 def _check(given: MeetingPreferences) -> None:

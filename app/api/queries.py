@@ -19,8 +19,8 @@ Params = Mapping[str, Any]
 async def project(tx: ReadTx, project_id: UUID) -> Row | None:
     """The project itself."""
     query = (
-        "SELECT id, name, internal_domains, CAST(meeting_preferences AS text) AS meeting_preferences"
-        " FROM projects WHERE id = :id"
+        "SELECT id, name, internal_domains, CAST(meeting_preferences AS text) AS meeting_preferences, retention_days,"
+        " reads_per_minute, writes_per_minute FROM projects WHERE id = :id"
     )
     return await tx.row(query, {"id": project_id})
 

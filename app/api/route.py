@@ -1,8 +1,8 @@
 """The one way into every operation of the API.
 
-In this order: key (401), scope (403), body size (413), media type (415), JSON (400), query parameters and texts (422);
-then FastAPI validates and the operation runs. A read gets one connection for the key and the data. A write's
-transaction is its own, because an operation may have to ask a provider before it opens one.
+In this order: key (401), limits (429), scope (403), body size (413), media type (415), JSON (400), query parameters and
+texts (422); then FastAPI validates and the operation runs. A read gets one connection for the key and the data. A write
+gets a transaction, unless it opens it itself because it has to ask a provider before (`app.api.writes`).
 """
 
 import asyncio
@@ -19,10 +19,12 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api import callers
+from app.api import callers, deps
 from app.api.inputs import QueryOf, is_storable, unstorable_texts
 from app.api.operations import scope_problem
 from app.api.problems import PROBLEMS_MOST, escape, invalid
+from app.api.writes import Write
+from app.db import Tx
 from app.errors import FieldProblem, Malformed, TooLarge, WrongMediaType, refusal
 from app.runtime import Runtime
 
@@ -64,6 +66,8 @@ class ApiRoute(APIRoute):
         self.scope = callers.needed(options.get("dependencies") or (), set(options["methods"]))
         options["responses"] = {**(options.get("responses") or {}), **scope_problem(self.scope)}
         super().__init__(path, endpoint, **options)
+        if self.scope == "read" and deps.takes_tx(self.dependant):
+            raise TypeError(f"{self.name} writes, and any key may call it")
         extra: dict[str, Any] = {"security": [{"bearer": [self.scope]}]}
         parameters = [parameter for query in _queries(self.dependant) for parameter in query.parameters()]
         if parameters:
@@ -79,13 +83,15 @@ class ApiRoute(APIRoute):
             for name in query.model.model_fields
         }
         takes_body = self.body_field is not None
+        is_audited = self.scope != "read"
 
         async def read(request: Request) -> Response:
             runtime: Runtime = request.app.state.runtime
             key = callers.presented_key(request)
             async with runtime.db.reading() as tx:
                 request.state.tx = tx
-                request.state.caller = await callers.caller_of(tx, key)
+                request.state.caller = await callers.caller_of(runtime, tx, key)
+                await callers.admit(request, request.state.caller, self.scope)
                 _judge_query(request, known)
                 return await operate(request)
 
@@ -93,8 +99,8 @@ class ApiRoute(APIRoute):
             runtime: Runtime = request.app.state.runtime
             key = callers.presented_key(request)
             async with runtime.db.reading() as tx:
-                request.state.caller = await callers.caller_of(tx, key)
-            callers.judge(request.state.caller, self.scope)
+                request.state.caller = await callers.caller_of(runtime, tx, key)
+            await callers.admit(request, request.state.caller, self.scope)
             body, parsed = b"", None
             if request.method in _WITH_BODY:
                 started = monotonic()
@@ -104,12 +110,27 @@ class ApiRoute(APIRoute):
                     raise invalid(_unexpected(parsed))
                 if monotonic() - started > _KEY_HOLDS_SECONDS:
                     async with runtime.db.reading() as tx:
-                        await callers.caller_of(tx, key)
+                        await callers.caller_of(runtime, tx, key)
             _judge_query(request, known)
             request.state.parsed = parsed
-            return await operate(ParsedRequest(request, body=body, parsed=parsed))
+            request = ParsedRequest(request, body=body, parsed=parsed)
+            return await (self._write(request, operate) if is_audited else operate(request))
 
         return read if self.methods == {"GET"} else write
+
+    async def _write(self, request: Request, operate: Handler) -> Response:
+        write = Write(request.app.state.runtime, request, action=self.name)
+        request.state.write = write
+
+        async def operation(tx: Tx) -> Response:
+            request.state.tx = tx
+            return await operate(request)
+
+        if deps.takes_tx(self.dependant):
+            return await write.run(operation)
+        response = await operate(request)
+        await write.finish(response)
+        return response
 
 
 def _queries(dependant: Dependant) -> list[QueryOf[Any]]:

@@ -3,10 +3,11 @@
 The request has already made the calendar invisible. Here its channels are stopped and then its credentials, events and
 payloads wiped: retried for a day while the provider does not answer, then wiped anyway. Retention removes rows in small
 batches; where it takes events, the calendar's feed floor rises in the same transaction, so that a reader that comes
-back too late is told so.
+back too late is told so. A project may have its events, messages and bots kept for a shorter time than the server's.
 """
 
 from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from app.db import Tx
@@ -24,13 +25,31 @@ UPDATE calendars SET wipe_not_before = app_now() + interval '5 minutes'
 RETURNING id
 """
 
+# Calendars with something old, and what is old there: by the server's span, or by the project's own.
+_OLD_EVENTS = """
+SELECT f.calendar_id, min(f.days) AS days FROM (
+    SELECT DISTINCT calendar_id, CAST(:days AS int) AS days FROM calendar_events
+     WHERE updated_at < app_now() - make_interval(days => :days)
+       AND (is_deleted OR end_time < app_now() - make_interval(days => :days))
+    UNION ALL
+    SELECT DISTINCT e.calendar_id, p.retention_days
+      FROM projects p JOIN calendar_events e ON e.project_id = p.id
+     WHERE p.retention_days < :days
+       AND e.updated_at < app_now() - make_interval(days => p.retention_days)
+       AND (e.is_deleted OR e.end_time < app_now() - make_interval(days => p.retention_days))
+) f GROUP BY f.calendar_id
+"""
+
+# What is past and still in the stored window stays: a listing of the window would bring it back as new.
 _PURGE_EVENTS = """
 WITH old AS (
-    SELECT id FROM calendar_events
-     WHERE calendar_id = :calendar
-       AND ((is_deleted AND updated_at < app_now() - make_interval(days => :days))
-         OR (end_time < app_now() - make_interval(days => :days)
-             AND updated_at < app_now() - make_interval(days => :days)))
+    SELECT e.id FROM calendar_events e
+     WHERE e.calendar_id = :calendar
+       AND e.updated_at < app_now() - make_interval(days => :days)
+       AND (e.is_deleted OR (
+            e.end_time < app_now() - make_interval(days => :days)
+            AND NOT EXISTS (SELECT FROM sync_state s
+                             WHERE s.calendar_id = e.calendar_id AND e.end_time > s.window_start)))
      LIMIT :batch
 ), gone AS (
     DELETE FROM calendar_events e USING old WHERE e.id = old.id RETURNING e.change_seq
@@ -48,6 +67,23 @@ SELECT m.id AS message_id, d.id AS delivery_id
  WHERE m.created_at < app_now() - make_interval(days => :days)
    AND NOT EXISTS (SELECT FROM deliveries p WHERE p.message_id = m.id AND p.state = 'pending')
  ORDER BY m.created_at, m.id LIMIT :batch
+"""
+
+# The same of one project, by indexes that it has; then what has no deliveries, because they were dropped.
+_OLD_MESSAGES_OF_PROJECT = """
+SELECT d.message_id, d.id AS delivery_id
+  FROM deliveries d
+ WHERE d.project_id = :project AND d.created_at < app_now() - make_interval(days => :days)
+   AND NOT EXISTS (SELECT FROM deliveries p WHERE p.message_id = d.message_id AND p.state = 'pending')
+ ORDER BY d.created_at, d.id LIMIT :batch
+"""
+
+_OLD_MESSAGES_TO_NOBODY = """
+SELECT m.id AS message_id, CAST(NULL AS uuid) AS delivery_id
+  FROM calendars c JOIN messages m ON m.calendar_id = c.id
+ WHERE c.project_id = :project AND m.created_at < app_now() - make_interval(days => :days)
+   AND NOT EXISTS (SELECT FROM deliveries d WHERE d.message_id = m.id)
+ LIMIT :batch
 """
 
 # Locked in the order of their ids, as everywhere; the look under the lock spares what is sent again meanwhile.
@@ -90,13 +126,33 @@ DELETE FROM idempotency_keys WHERE id IN (
 _PURGE_BOTS = """
 DELETE FROM bots WHERE id IN (
     SELECT b.id FROM bots b
-     WHERE b.ends_at < app_now() - make_interval(days => :days) AND b.due_at IS NULL
+     WHERE {which} b.ends_at < app_now() - make_interval(days => :days) AND b.due_at IS NULL
        AND NOT EXISTS (
            SELECT FROM rules r
             WHERE r.id = b.rule_id AND r.series_id IS NOT NULL AND r.deleted_at IS NULL
               AND NOT EXISTS (
                   SELECT FROM bots l WHERE l.rule_id = r.id AND (l.join_at, l.id) > (b.join_at, b.id)))
      ORDER BY b.id LIMIT :batch FOR UPDATE OF b SKIP LOCKED)
+"""
+_PURGE_ALL_BOTS = _PURGE_BOTS.format(which="")
+# None ends before it joins, and there is an index on that.
+_PURGE_BOTS_OF_PROJECT = _PURGE_BOTS.format(
+    which="b.project_id = :project AND b.join_at < app_now() - make_interval(days => :days) AND"
+)
+
+# A key goes after what it did; project by project, as their lists have it.
+_PURGE_KEYS = """
+DELETE FROM api_keys WHERE id IN (
+    SELECT id FROM api_keys WHERE least(revoked_at, expires_at) < app_now() - make_interval(days => :days) LIMIT :batch)
+"""
+
+_PURGE_AUDIT_LOG = """
+DELETE FROM audit_log WHERE id IN (
+    SELECT a.id
+      FROM projects p CROSS JOIN LATERAL (
+           SELECT l.id FROM audit_log l
+            WHERE l.project_id = p.id AND l.at < app_now() - make_interval(days => :days) ORDER BY l.at LIMIT :batch) a
+     LIMIT :batch)
 """
 
 # A batch: each one's bots are looked for once more as its row goes.
@@ -160,16 +216,14 @@ async def purge(rt: Runtime) -> bool:
     params = {"days": rt.settings.retention_days, "batch": _BATCH}
     is_more = False
     async with rt.db.reading() as tx:
-        calendars = await tx.rows(
-            "SELECT DISTINCT calendar_id FROM calendar_events"
-            " WHERE updated_at < app_now() - make_interval(days => :days)"
-            " AND (is_deleted OR end_time < app_now() - make_interval(days => :days))",
-            {"days": rt.settings.retention_days},
+        calendars = await tx.rows(_OLD_EVENTS, {"days": rt.settings.retention_days})
+        spans = await tx.rows(
+            "SELECT id, retention_days FROM projects WHERE retention_days < :days", {"days": rt.settings.retention_days}
         )
     for row in calendars:
         async with rt.db.transaction() as tx:
             await tx.row("SELECT id FROM calendars WHERE id = :id FOR NO KEY UPDATE", {"id": row.calendar_id})
-            gone: int | None = await tx.scalar(_PURGE_EVENTS, {"calendar": row.calendar_id, **params})
+            gone: int | None = await tx.scalar(_PURGE_EVENTS, params | {"calendar": row.calendar_id, "days": row.days})
         is_more = is_more or (gone or 0) >= _BATCH
     log_params = {"days": rt.settings.kept_delivery_days, "batch": _BATCH}
     for statement, bound in (
@@ -178,18 +232,27 @@ async def purge(rt: Runtime) -> bool:
         (_PURGE_GAPS, {"batch": _BATCH}),
         (_PURGE_IDEMPOTENCY_KEYS, {"batch": _BATCH}),
         (_PURGE_CHANNELS, params),
-        (_PURGE_BOTS, params),
+        (_PURGE_ALL_BOTS, params),
         (_PURGE_RULES, params),
         (_PURGE_LAUNCHERS, {"days": rt.settings.retention_days}),
+        (_PURGE_AUDIT_LOG, params),
+        (_PURGE_KEYS, params),
     ):
         async with rt.db.transaction() as tx:
             is_more = await tx.execute(statement, bound) >= _BATCH or is_more
+    for span in spans:
+        own = {"project": span.id, "days": span.retention_days, "batch": _BATCH}
+        async with rt.db.transaction() as tx:
+            is_more = await tx.execute(_PURGE_BOTS_OF_PROJECT, own) >= _BATCH or is_more
+        for which in (_OLD_MESSAGES_OF_PROJECT, _OLD_MESSAGES_TO_NOBODY):
+            async with rt.db.transaction() as tx:
+                is_more = await _purge_messages(tx, which, own) or is_more
     async with rt.db.transaction() as tx:
-        return await _purge_messages(tx, log_params) or is_more
+        return await _purge_messages(tx, _OLD_MESSAGES, log_params) or is_more
 
 
-async def _purge_messages(tx: Tx, params: Mapping[str, int]) -> bool:
-    old = await tx.rows(_OLD_MESSAGES, params)
+async def _purge_messages(tx: Tx, which: str, params: Mapping[str, Any]) -> bool:
+    old = await tx.rows(which, params)
     await tx.execute(_PURGE_DELIVERIES, {"ids": [row.delivery_id for row in old if row.delivery_id is not None]})
     await tx.execute(_PURGE_MESSAGES, {"ids": list({row.message_id for row in old})})
     return len(old) >= _BATCH

@@ -16,6 +16,7 @@ TABLES = (
     "deliveries",
     "replays",
     "idempotency_keys",
+    "audit_log",
     "bots",
     "bot_events",
     "launchers",

@@ -5,8 +5,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from app import audit, keys
+from app.audit import Actor
 from app.db import Tx
 from app.ids import BOT, CALENDAR, DELIVERY, ENDPOINT, EVENT, LAUNCHER, REPLAY, RULE, new_id, parse, public
+from app.keys import NewKey, Scope
 from app.providers.base import RemoteEvent
 from app.runtime import Runtime
 from app.sync import content
@@ -175,6 +178,17 @@ class Rows:
         places = ", ".join(f":{name}" for name in row)
         await self.sql(f"INSERT INTO bots ({', '.join(row)}, created_at) VALUES ({places}, app_now())", **row)
         return public(BOT, bot_id)
+
+    async def key(self, *, scope: Scope = "admin", expires_at: datetime | None = None) -> NewKey:
+        """A key of the project."""
+        async with self.rt.db.transaction() as tx:
+            return await keys.make(tx, project_id=self.project_id, name="k", scope=scope, expires_at=expires_at)
+
+    async def entry(self, object_id: str, *, key_id: UUID, action: str = "update_calendar") -> None:
+        """An entry of the audit log."""
+        actor = Actor(key_id, "192.0.2.10")
+        async with self.rt.db.transaction() as tx:
+            await audit.record(tx, project_id=self.project_id, actor=actor, action=action, object_id=object_id)
 
     async def sql(self, statement: str, **params: Any) -> None:
         """Any statement, committed."""

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.ids import BOT, CALENDAR, DELIVERY, ENDPOINT, EVENT, LAUNCHER, REPLAY, RULE, new_id, parse, public
+from app.ids import BOT, CALENDAR, DELIVERY, ENDPOINT, EVENT, KEY, LAUNCHER, REPLAY, RULE, new_id, parse, public
 from app.runtime import Runtime
 from tests.api.openapi_judge import Judge
 from tests.api.rows import MEET, Rows, calendar_ref
@@ -22,6 +22,7 @@ OPERATIONS_WITHOUT_IDS = {
     "create_endpoint",
     "get_project",
     "update_project",
+    "create_api_key",
 }
 """Calls that name no stored object. Whoever adds one decides here that it cannot."""
 
@@ -40,6 +41,8 @@ class Ids:
             "calendar_event_id": public(EVENT, new_id()),
             "launcher_id": public(LAUNCHER, new_id()),
             "rule_id": public(RULE, new_id()),
+            "key_id": public(KEY, new_id()),
+            "object_id": public(CALENDAR, new_id()),
             "meeting_url": "https://meet.google.com/zzz-zzzz-zzz",
             "calendar_deduplication_key": "nobody's",
             "deduplication_key": "nobody's",
@@ -59,8 +62,12 @@ async def ids(foreign: Rows) -> Ids:
     assert endpoint_key is not None
     launcher = await foreign.launcher()
     bot = await foreign.bot(calendar, event, deduplication_key="theirs", launcher_id=parse(LAUNCHER, launcher))
+    key = await foreign.key()
+    await foreign.entry(calendar_ref(calendar), key_id=key.id)
     return Ids(
         {
+            "key_id": public(KEY, key.id),
+            "object_id": calendar_ref(calendar),
             "calendar_id": calendar_ref(calendar),
             "event_id": event,
             "webhook_id": endpoint,
@@ -88,7 +95,9 @@ async def _snapshot(rt: Runtime) -> list[Any]:
                 "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
             )
         ]
-        whole = "SELECT string_agg(CAST(t AS text), '|' ORDER BY CAST(t AS text)) FROM {} t"
+        whole = (
+            "SELECT string_agg(j.row, '|' ORDER BY j.row) FROM {} t, CAST(to_jsonb(t) - 'last_used_at' AS text) j(row)"
+        )
         return [(table, await tx.scalar(whole.format(table))) for table in sorted(tables)]
 
 
@@ -139,7 +148,12 @@ async def test_every_operation_with_another_projects_ids(
         for operation in operations.values()
         if path.startswith("/api/v1/")
     }
-    assert everything - tried == OPERATIONS_WITHOUT_IDS | {"list_endpoints", "list_launchers", "list_rules"}
+    assert everything - tried == OPERATIONS_WITHOUT_IDS | {
+        "list_endpoints",
+        "list_launchers",
+        "list_rules",
+        "list_api_keys",
+    }
     assert await _snapshot(rt) == before
 
 
@@ -161,6 +175,7 @@ async def test_lists_and_feeds_show_nothing_of_others(client: httpx.AsyncClient,
         "/api/v1/bots?state=scheduled",
         "/api/v1/launchers",
         "/api/v1/rules",
+        "/api/v1/audit_log",
     ):
         assert (await client.get(url)).json()["results"] == [], url
 
@@ -242,7 +257,10 @@ async def test_cursors_of_another_project_are_refused(
             await writer.launcher()
             await writer.rule()
             await writer.bot(calendar, await writer.event(calendar))
-    lists = ("calendars", "calendar_events", "webhooks", "launchers", "rules", "bots")
+    for headers in (other_project.headers, client.headers):
+        for _ in range(2):
+            await api.post("/api/v1/api_keys", json={"name": "k", "scope": "read"}, headers=headers)
+    lists = ("calendars", "calendar_events", "webhooks", "launchers", "rules", "bots", "api_keys", "audit_log")
     for path in (f"/api/v1/{name}" for name in lists):
         theirs = (await api.get(path, params={"limit": 1}, headers=other_project.headers)).json()["next"]
         answer = await client.get(theirs)

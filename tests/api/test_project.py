@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from tests.api.conftest import URL
+from tests.api.refusals import refused
 from tests.harness import Project
 
 PROJECT = "/api/v1/project"
@@ -136,3 +137,13 @@ async def test_fields_that_nobody_may_set(client: httpx.AsyncClient) -> None:
     for name in ("id", "name", "created_at"):
         answer = await client.patch(PROJECT, json={name: "x"})
         assert (answer.status_code, answer.json()["code"]) == (422, "unknown_field")
+
+
+async def test_how_long_what_is_over_is_kept(client: httpx.AsyncClient) -> None:
+    assert (await client.get(PROJECT)).json()["retention_days"] is None
+    for days in (90, 1, None, 7):
+        assert (await client.patch(PROJECT, json={"retention_days": days})).json()["retention_days"] == days
+    assert (await client.patch(PROJECT, json={})).json()["retention_days"] == 7
+    for given, code in ((91, "out_of_range"), (0, "out_of_range"), (10**12, "out_of_range"), ("7", "wrong_type")):
+        refused(await client.patch(PROJECT, json={"retention_days": given}), code, "/retention_days")
+    assert (await client.patch(PROJECT, json={"limits": {}})).json()["code"] == "unknown_field"

@@ -14,7 +14,15 @@ from tests.api.openapi_judge import Judge
 from tests.api.refusals import counts
 from tests.harness import Project
 
-ADMIN = {"get_access_token", "update_project"}
+ADMIN = {
+    "get_access_token",
+    "update_project",
+    "create_api_key",
+    "list_api_keys",
+    "get_api_key",
+    "revoke_api_key",
+    "list_audit_log",
+}
 READ_THOUGH_NO_GET = {"dry_run"}
 
 

@@ -15,7 +15,7 @@ from tests.integration.delivering import deliveries, new_endpoint, rows, send
 RANGE = ("--since", "2020-01-01T00:00:00Z", "--until", "2100-01-01T00:00:00+02:00")
 
 
-async def _punctual(rt: Runtime, *arguments: str) -> tuple[int, str, str]:
+async def punctual(rt: Runtime, *arguments: str) -> tuple[int, str, str]:
     """Exit status, what it printed, and its complaint."""
     environment = {"DATABASE_URL": rt.settings.database_url, "REDIS_URL": rt.settings.redis_url}
     answer = await asyncio.to_thread(CliRunner().invoke, main, arguments, prog_name="punctual", env=environment)
@@ -23,8 +23,8 @@ async def _punctual(rt: Runtime, *arguments: str) -> tuple[int, str, str]:
     return answer.exit_code, answer.stdout, answer.stderr
 
 
-async def _json(rt: Runtime, *arguments: str) -> Any:
-    status, said, complaint = await _punctual(rt, *arguments, "--json")
+async def punctual_json(rt: Runtime, *arguments: str) -> Any:
+    status, said, complaint = await punctual(rt, *arguments, "--json")
     assert status == 0, complaint
     return json.loads(said)
 
@@ -39,15 +39,15 @@ async def test_retry_and_replay(rt: Runtime, project: Project) -> None:
     [delivery_id, _] = await send(rt, project, count=2)
     await _end(rt)
     replay = ("deliveries", "replay", endpoint, *RANGE)
-    assert await _json(rt, *replay, "--dry-run") == {"count": "2"}
+    assert await punctual_json(rt, *replay, "--dry-run") == {"count": "2"}
     others = ("--state", "merged", "--state", "failed", "--trigger", "webhook.test")
-    assert await _json(rt, *replay, "--dry-run", *others) == {"count": "0"}
+    assert await punctual_json(rt, *replay, "--dry-run", *others) == {"count": "0"}
     assert await rows(rt, "SELECT id FROM replays") == []
-    made = await _json(rt, *replay)
+    made = await punctual_json(rt, *replay)
     assert made["count"] == "2"
     assert [public("rpl", row["id"]) for row in await rows(rt, "SELECT id FROM replays")] == [made["replay_id"]]
     retried = public(DELIVERY, delivery_id)
-    assert await _json(rt, "deliveries", "retry", retried) == {"delivery_id": retried, "state": "pending"}
+    assert await punctual_json(rt, "deliveries", "retry", retried) == {"delivery_id": retried, "state": "pending"}
     assert {d["id"]: d["state"] for d in await deliveries(rt)}[delivery_id] == "pending"
 
 
@@ -60,7 +60,7 @@ async def test_refusals_say_why(rt: Runtime) -> None:
         "is before created_at_gte": ("replay", unknown, "--since", RANGE[3], "--until", RANGE[1]),
     }
     for complaint, arguments in cases.items():
-        status, said, said_why = await _punctual(rt, "deliveries", *arguments)
+        status, said, said_why = await punctual(rt, "deliveries", *arguments)
         assert status > 0
         assert said == ""
         assert complaint in said_why

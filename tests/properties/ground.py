@@ -60,6 +60,8 @@ class Ground:
                 "google_user_quota_per_minute": 100_000,
                 "google_app_quota_per_minute": 100_000,
                 "microsoft_mailbox_quota_per_minute": 100_000,
+                "rate_limit_reads_per_minute": 0,
+                "rate_limit_writes_per_minute": 0,
                 "log_level": "ERROR",
             }
         )
