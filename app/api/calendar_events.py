@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from app.api import bot_queries, queries
+from app.api import bot_queries, event_queries
 from app.api.bots import Bot
 from app.api.bots import render as render_bot
 from app.api.calendar_examples import EVENT as EXAMPLE
@@ -181,8 +181,10 @@ async def list_events(
     rows: Sequence[Row] = ()
     if conditions is not None:
         if not filters.is_one_calendar:
-            conditions["updated_before_h"] = await queries.horizon(tx)
-        rows = await queries.events(tx, project_id, filters=conditions, part=pager.slice, without=filters.left_out)
+            conditions["updated_before_h"] = await event_queries.horizon(tx)
+        rows = await event_queries.events(
+            tx, project_id, filters=conditions, part=pager.slice, without=filters.left_out
+        )
     page = pager.page(rows, lambda row: (row.sort_key, row.id))
     if "bots" in filters.left_out:
         results = [render(row, "null") for row in page.rows]
@@ -202,7 +204,7 @@ async def _position(
     tx: ReadTx, project_id: UUID, *, calendar_id: UUID | None, after: int, pager: Pager, page: Page
 ) -> int:
     """Where to go on after this page. Gone where rows that the reader never saw may have been purged."""
-    floor = await queries.feed_floor(tx, project_id, calendar_id=calendar_id) if calendar_id else None
+    floor = await event_queries.feed_floor(tx, project_id, calendar_id=calendar_id) if calendar_id else None
     start = pager.slice.position
     seen = after
     if start is not None and isinstance(start.value, int) and not start.is_backward:
@@ -227,7 +229,7 @@ async def get_event(event_id: str, tx: Reading, project_id: ProjectId) -> Respon
 
 
 async def _shown(tx: ReadTx, project_id: UUID, *, event_id: UUID) -> Response:
-    row = await queries.event(tx, project_id, event_id=event_id)
+    row = await event_queries.event(tx, project_id, event_id=event_id)
     if row is None:
         raise NotFound
     made = await _bots(tx, project_id, [row])

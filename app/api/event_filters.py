@@ -110,7 +110,9 @@ class EventFilters(Query):
         """The order asked for."""
         text = self.ordering or ("-updated_at" if self.after_seq is None else "change_seq")
         column = text.removeprefix("-")
-        return Order(f"e.{column}", "e.id", text.startswith("-"), is_time=column != "change_seq")
+        is_seq = column == "change_seq"
+        is_unique = is_seq and self.is_one_calendar
+        return Order(f"e.{column}", "e.id", text.startswith("-"), is_time=not is_seq, is_unique=is_unique)
 
     def conditions(self) -> dict[str, Any] | None:
         """Parameters of `queries.EVENT_FILTERS`, ids as keys; None where an id is none, so nothing matches.

@@ -39,6 +39,8 @@ class Order:
     id_column: str
     is_descending: bool
     is_time: bool = True
+    is_unique: bool = False
+    """The column needs no tie-breaker; without one the order is that of an index on the column alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Slice:
         if self.position is None:
             return "true"
         sign = "<" if self.order.is_descending != self.position.is_backward else ">"
+        if self.order.is_unique:
+            return f"{self.order.column} {sign} :page_value"
         return f"({self.order.column}, {self.order.id_column}) {sign} (:page_value, :page_id)"
 
     @property
@@ -71,7 +75,8 @@ class Slice:
         """Order and limit; one row more than asked for says whether there is another page."""
         is_backward = self.position is not None and self.position.is_backward
         direction = "DESC" if self.order.is_descending != is_backward else "ASC"
-        return f"ORDER BY {self.order.column} {direction}, {self.order.id_column} {direction} LIMIT :page_limit"
+        tie = "" if self.order.is_unique else f", {self.order.id_column} {direction}"
+        return f"ORDER BY {self.order.column} {direction}{tie} LIMIT :page_limit"
 
     @property
     def params(self) -> dict[str, Any]:

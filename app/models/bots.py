@@ -102,7 +102,29 @@ bots = Table(
     ),
     Index("ix_bots_list", "project_id", "created_at", "id"),  # GET /bots
     Index("ix_bots_join_at", "project_id", "join_at", "id"),  # join_at limits
-    Index("ix_bots_event", "calendar_event_id", postgresql_where=text("calendar_event_id IS NOT NULL")),  # following
+    Index("ix_bots_state", "project_id", "state"),  # state filter
+    Index("ix_bots_meeting_url", "meeting_url", postgresql_using="hash"),  # its filter; too long for a tree
+    Index(  # deduplication_key filter, ended ones too
+        "ix_bots_key",
+        "project_id",
+        "deduplication_key",
+        postgresql_where=text("deduplication_key IS NOT NULL"),
+    ),
+    Index(  # launcher_id filter, what a launcher's end waits for
+        "ix_bots_launcher",
+        "launcher_id",
+        "created_at",
+        "id",
+        postgresql_where=text("launcher_id IS NOT NULL"),
+    ),
+    Index("ix_bots_handed_to", "handed_to", postgresql_where=text("handed_to IS NOT NULL")),  # the same
+    Index(  # following, the latest of an event
+        "ix_bots_event",
+        "calendar_event_id",
+        "created_at",
+        "id",
+        postgresql_where=text("calendar_event_id IS NOT NULL"),
+    ),
     Index("ix_bots_calendar", "calendar_id", postgresql_where=text("calendar_id IS NOT NULL")),  # its connection ends
     Index("ix_bots_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),  # launching
     Index("ix_bots_ends_at", "ends_at"),  # retention

@@ -54,6 +54,12 @@ calendar_events = Table(
         postgresql_where=text("series_id IS NOT NULL AND NOT is_deleted"),
     ),
     Index("ix_calendar_events_window", "calendar_id", "end_time", postgresql_where=text("NOT is_deleted")),  # reconcile
+    Index(  # end_time limits: the few that start long before they end
+        "ix_calendar_events_long",
+        "project_id",
+        "end_time",
+        postgresql_where=text("end_time - start_time > interval '48 hours'"),
+    ),
 )
 
 parked_items = Table(

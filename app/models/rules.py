@@ -35,6 +35,7 @@ rules = Table(
         "series_calendar_id",
         postgresql_where=text("series_id IS NOT NULL AND deleted_at IS NULL"),
     ),
+    Index("ix_rules_launcher", "launcher_id", postgresql_where=text("launcher_id IS NOT NULL")),  # a launcher's end
     Index(  # whose a series' key is
         "ix_rules_key",
         "project_id",
