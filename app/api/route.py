@@ -167,11 +167,27 @@ def _parse(request: Request, body: bytes) -> object:
         raise refusal("", "too_long", message=f"has more than {_FIELDS_MOST} fields")
     if body.count(b"[") + body.count(b"{") > _DEPTH_MOST and _is_deeper(parsed, _DEPTH_MOST):
         raise Malformed(f"the body is nested more than {_DEPTH_MOST} levels deep")
+    _refuse_repeated_names(body)
     if b"\\u" in body:
         problems = list(islice(unstorable_texts(parsed), PROBLEMS_MOST))
         if problems:
             raise invalid(problems)
     return parsed
+
+
+def _refuse_repeated_names(body: bytes) -> None:
+    """A name that an object has twice means two things: whoever looked at the body before us may have read the other.
+
+    orjson keeps the last and does not tell, so the body is read once more: 30 ms for the largest, 10 µs for most.
+    """
+
+    def judged(pairs: list[tuple[str, object]]) -> object:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            raise Malformed("an object of the body has a name twice")
+        return made
+
+    json.loads(body, object_pairs_hook=judged, parse_int=str, parse_float=str)
 
 
 def _with_half_pairs(body: bytes) -> object:

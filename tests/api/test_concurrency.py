@@ -178,7 +178,10 @@ async def test_pages_while_others_write(
         ]
     lists.append(f"{API}/calendar_events?limit=3&calendar_id={calendar_ref(calendar)}&after_seq=0")
     before = {url: await _walk(client, url) for url in lists}
-    *walked, _ = await asyncio.gather(*(_walk(client, url) for url in lists), writers.rounds(8))
-    for url, found in zip(lists, map(Counter, walked), strict=True):
+    writing = asyncio.create_task(writers.rounds(8))
+    walked = await asyncio.gather(*(_walk(client, url) for url in lists))
+    await writing
+    for url, ids in zip(lists, walked, strict=True):
         with subtests.test(url=url):
+            found = Counter(ids)
             assert {one: found[one] for one in before[url]} == dict.fromkeys(before[url], 1)
