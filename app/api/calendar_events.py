@@ -111,7 +111,9 @@ class CalendarEvent(Output):
     bot_override: BotOverride | None = Field(description="Beats every rule: the event's own, else its series'")
     raw: dict[str, Any] | None = Field(description="As the provider sent it; null over 64 KiB, or if excluded")
     is_raw_truncated: bool
-    bots: list[Bot] | None = Field(description="Oldest first, ended ones too. Null if excluded")
+    bots: list[Bot] | None = Field(
+        description="Oldest first: all that are live, and the latest 10 of the others. Null if excluded"
+    )
     created_at: Timestamp = Field(description="Punctual's, not the provider's")
     updated_at: Timestamp = Field(description="Punctual's: when this change became readable here")
 
@@ -171,6 +173,9 @@ async def list_events(
     project_id: ProjectId,
 ) -> Response:
     """Events of the project's calendars, deleted ones included; the latest change comes first.
+
+    A calendar, `event_id`, `ical_uid`, `updated_after` or a limit of start or end bounds a request; other filters need
+    one of them beside them. docs/events.md says what a page costs.
 
     To follow changes, either page with `updated_after` set to the greatest `updated_at` seen in this same list, or
     follow one calendar with `after_seq` set to the last `position`. Neither misses a row, whatever commits meanwhile.

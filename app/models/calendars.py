@@ -76,6 +76,7 @@ calendars = Table(
     Column("deleted_at", TIME),
     Column("wipe_not_before", TIME),
     Index("ix_calendars_list", "project_id", "created_at", "id"),  # GET /calendars
+    Index("ix_calendars_email", "project_id", text("lower(email)")),  # email filter
     Index(
         "uq_calendars_deduplication_key",
         "project_id",

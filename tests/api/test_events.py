@@ -133,6 +133,19 @@ async def test_parts_can_be_left_out(client: httpx.AsyncClient, rows: Rows) -> N
         assert (item["raw"], item["bots"]) == (raw, bots), exclude
 
 
+async def test_of_many_bots_the_live_and_the_latest_are_shown(client: httpx.AsyncClient, rows: Rows) -> None:
+    calendar = await rows.calendar()
+    event, other = await rows.event(calendar), await rows.event(calendar)
+    live = [await rows.bot(calendar, event)]
+    ended = [await rows.bot(calendar, event, state="cancelled") for _ in range(12)]
+    live.append(await rows.bot(calendar, event, state="launched"))
+    alone = await rows.bot(calendar, other, state="failed")
+    shown = {item["id"]: [bot["id"] for bot in item["bots"]] for item in (await client.get(EVENTS)).json()["results"]}
+    assert shown == {event: [live[0], *ended[2:], live[1]], other: [alone]}
+    single = (await client.get(f"{EVENTS}/{event}")).json()
+    assert [bot["id"] for bot in single["bots"]] == shown[event]
+
+
 async def test_filters_by_calendar_and_id(client: httpx.AsyncClient, rows: Rows) -> None:
     one, two = await rows.calendar(dedup="one"), await rows.calendar(dedup="two")
     first = await rows.event(one, name="first")
