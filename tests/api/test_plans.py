@@ -133,6 +133,8 @@ BEFORE = 2 * OF_DAY + LONG
 """What may have to be looked at because it could end after a time: two days' events and the long ones."""
 
 
+@pytest.mark.slow  # 50,000 rows are written, some hundred plans run
+@pytest.mark.timeout(120)
 async def test_pages(
     rt: Runtime, project: Project, calendars: list[str], connection: Connection, subtests: pytest.Subtests
 ) -> None:
