@@ -70,6 +70,8 @@ def _bounds(events: list[Event]) -> list[Bound]:
         ({"start_time_gte": early, "start_time_lte": late}, starts),
         ({"end_time_gte": early, "end_time_lte": late}, ends),
         ({"end_time_gte": late}, lambda event: event["end_time"] >= late),
+        ({"end_time_gte": _at(70)}, lambda event: event["end_time"] >= _at(70)),  # when one of 48 hours ends
+        ({"end_time_gte": _at(134.9)}, lambda event: event["end_time"] >= _at(134.9)),  # just before one of 47 does
         ({"end_time_lte": late}, lambda event: event["end_time"] <= late),
         ({"end_time_gte": late, "start_time_lte": late}, lambda e: e["end_time"] >= late >= e["start_time"]),
         ({"end_time_gte": late, "start_time_gte": early}, lambda e: e["end_time"] >= late and e["start_time"] >= early),
