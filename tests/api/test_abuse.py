@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.ids import ENDPOINT, new_id, parse, public
+from app.ids import ENDPOINT, KEY, new_id, parse, public
 from app.runtime import Runtime
 from tests.api.openapi_judge import Judge
 from tests.api.refusals import counts
@@ -48,6 +48,7 @@ async def ids(rows: Rows) -> dict[str, str]:
         "bot_id": await rows.bot(calendar, event),
         "launcher_id": await rows.launcher(),
         "rule_id": await rows.rule(),
+        "key_id": public(KEY, (await rows.key()).id),
         "webhook_id": endpoint,
         "delivery_id": await rows.delivery(key, calendar_id=calendar),
         "replay_id": await rows.replay(key),
