@@ -57,12 +57,13 @@ def create_app(runtime: Runtime | None = None, settings: Settings | None = None)
         generate_unique_id_function=_operation_id,
     )
     app.state.runtime = runtime
-    for router in _routers(given):
+    routers = _routers(given)
+    for router in routers:
         app.include_router(router)
     app.add_middleware(Observed)
     if given.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[str(network) for network in given.trusted_proxies])
-    handlers.install(app)
+    handlers.install(app, [route for router in routers for route in router.routes])
     openapi.install(app)
     return app
 

@@ -86,6 +86,8 @@ class Settings(BaseSettings):
     replay_per_second: float = Field(default=100.0, gt=0)
     """Deliveries that a replay makes due in a second, where the endpoint has no rate of its own."""
 
+    request_timeout_seconds: float = Field(default=60.0, gt=0)
+    """From a request's head to the beginning of its answer."""
     database_pool_size: int = Field(default=20, ge=1)
     metrics_bind: str | None = None
     """`host:port` on which `serve` and `work` answer Prometheus; off by default."""

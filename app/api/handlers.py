@@ -1,6 +1,6 @@
 """Which exception becomes which problem; everything else is a 500 in `middleware`."""
 
-from typing import Any
+from collections.abc import Iterable
 
 from asyncpg import DataError, InterfaceError, PostgresError
 from fastapi import FastAPI, Request
@@ -10,6 +10,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
 from app.api.problems import InternalError, Unavailable, from_validation, problem_response
 from app.errors import Malformed, MethodNotAllowed, NotFound, RequestError
@@ -20,11 +21,24 @@ _PASSING_SQLSTATES = ("08", "53", "57", "40", "55P03", "25P03", "25P04")
 """Connection, resources, operator intervention, rollback (deadlock), lock not available, timeouts of a transaction."""
 
 
-def install(app: FastAPI) -> None:
-    """Have every exception that is an answer answered with a problem document."""
+def install(app: FastAPI, routes: Iterable[BaseRoute]) -> None:
+    """Have every exception that is an answer answered with a problem document. `routes` are all that there are."""
+    known = [(route.path_regex, route.methods or set()) for route in routes if isinstance(route, Route)]
+
+    async def http(request: Request, exc: Exception) -> Response:
+        """What Starlette raises by itself: no such route, or not with this method."""
+        status = exc.status_code if isinstance(exc, HTTPException) else 500
+        if status == 405:  # `Allow` of Starlette's own has the methods of one route, not of all at this address
+            path = request.scope["path"]
+            allowed = set[str]().union(*(methods for pattern, methods in known if pattern.match(path)))
+            return _respond(request, MethodNotAllowed(headers={"Allow": ", ".join(sorted(allowed))}))
+        if status == 404:
+            return _respond(request, NotFound("there is nothing at this address"))
+        return _respond(request, Malformed() if status == 400 else InternalError())
+
     app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(ClientDisconnect, _disconnect)
     for kind in (DBAPIError, PoolTimeout, PostgresError, InterfaceError, OSError):
         app.add_exception_handler(kind, _database)
@@ -40,17 +54,6 @@ async def _request_error(request: Request, exc: Exception) -> Response:
 
 async def _validation(request: Request, exc: Exception) -> Response:
     return _respond(request, from_validation(exc) if isinstance(exc, RequestValidationError) else InternalError())
-
-
-async def _http(request: Request, exc: Exception) -> Response:
-    """What Starlette raises by itself: no such route, or not with this method."""
-    status = exc.status_code if isinstance(exc, HTTPException) else 500
-    headers: Any = getattr(exc, "headers", None)
-    if status == 405:
-        return _respond(request, MethodNotAllowed(headers=dict(headers or {})))
-    if status == 404:
-        return _respond(request, NotFound("there is nothing at this address"))
-    return _respond(request, Malformed() if status == 400 else InternalError())
 
 
 async def _disconnect(request: Request, _: Exception) -> Response:

@@ -1,5 +1,6 @@
-"""Around every request: its id, one log line, one metric, and an answer whatever happens."""
+"""Around every request: its id, its time, one log line, one metric, and an answer whatever happens."""
 
+import asyncio
 import re
 from time import perf_counter
 from typing import Final
@@ -7,13 +8,14 @@ from typing import Final
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import InternalError, problem_response
+from app.api.problems import InternalError, TimedOut, problem_response
 from app.ids import new_id, public
 from app.telemetry import REQUESTS, log
 
 _HEADER: Final = b"x-request-id"
 _GIVEN: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _NO_ROUTE: Final = "none"
+_RETRY: Final = {"Retry-After": "5"}
 
 
 class Observed:
@@ -42,7 +44,7 @@ class Observed:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, receive, send_with_id)
+                await self._in_time(scope, receive, send_with_id)
             except Exception as exc:  # noqa: BLE001 - the HTTP 500 handler: whatever it is, the customer gets an answer
                 log.error("http.failed", error=type(exc).__name__, route=_route(scope), exc_info=exc)
                 if not status:
@@ -50,6 +52,28 @@ class Observed:
                     await response(scope, receive, send_with_id)
             finally:
                 _observe(scope, status=status, seconds=perf_counter() - started)
+
+    async def _in_time(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Cancel what takes too long where it waits: its transaction rolls back as a whole, or has been committed.
+
+        An answer that has begun may take as long as its reader does.
+        """
+        limit = asyncio.timeout(scope["app"].state.runtime.settings.request_timeout_seconds)
+
+        async def begin(message: Message) -> None:
+            if message["type"] == "http.response.start" and not limit.expired():
+                limit.reschedule(None)
+            await send(message)
+
+        try:
+            async with limit:
+                await self._app(scope, receive, begin)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            log.warning("http.timed_out", route=_route(scope))
+            response = problem_response(TimedOut(headers=_RETRY), request_id=scope["state"]["request_id"])
+            await response(scope, receive, send)
 
 
 def _request_id(scope: Scope) -> str:

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from app.api import headers, links
 from app.api.messages import MESSAGES
 from app.api.operations import with_nulls
 from app.api.problems import Problem
@@ -64,6 +65,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
         description=_DESCRIPTION,
         routes=app.routes,
         tags=_TAGS,
+        servers=[{"url": "/", "description": "The installation that serves this document"}],
+        contact={"name": "Whoever runs this installation"},
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     for operations in document["paths"].values():
@@ -76,6 +79,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
         [(Problem, "serialization"), *((message.model, "serialization") for message in MESSAGES)], ref_template=_REF
     )
     document["components"]["schemas"] |= more["$defs"]
+    headers.install(document)
+    links.install(document)
     app.openapi_schema = with_nulls(document)
     return app.openapi_schema
 

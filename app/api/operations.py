@@ -11,7 +11,7 @@ _NULL: Final = "\0null"
 Responses = dict[int | str, dict[str, Any]]
 
 _PROBLEM: Final = {"$ref": "#/components/schemas/Problem"}
-_EVERYWHERE: Final = ("unauthenticated", "rate_limited", "unavailable", "internal_error")
+_EVERYWHERE: Final = ("unauthenticated", "rate_limited", "unavailable", "timed_out", "internal_error")
 _QUERY: Final = ("unknown_parameter",)
 _BODY: Final = (
     "malformed",

@@ -107,6 +107,7 @@ CODES: Final[Mapping[str, int]] = {
     "internal_error": 500,
     "provider_unavailable": 503,
     "unavailable": 503,
+    "timed_out": 503,
 }
 """Every code there is, with the status it comes with. docs/errors.md has an entry for each."""
 
@@ -159,6 +160,12 @@ class Unavailable(RequestError):
     """The database did not answer, or did not get a lock in time."""
 
     status, code, title = 503, "unavailable", "Punctual cannot answer right now"
+
+
+class TimedOut(RequestError):
+    """The request was cancelled at the end of its time."""
+
+    status, code, title = 503, "timed_out", "The request took too long"
 
 
 class InternalError(RequestError):

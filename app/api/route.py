@@ -163,6 +163,8 @@ def _parse(request: Request, body: bytes) -> object:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
         parsed = _with_half_pairs(body)
+    if parsed is None:  # which FastAPI takes for a body that was left out
+        raise refusal("", "wrong_type", message="has the wrong type")
     if isinstance(parsed, dict) and len(parsed) > _FIELDS_MOST:
         raise refusal("", "too_long", message=f"has more than {_FIELDS_MOST} fields")
     if body.count(b"[") + body.count(b"{") > _DEPTH_MOST and _is_deeper(parsed, _DEPTH_MOST):

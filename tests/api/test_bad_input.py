@@ -115,7 +115,7 @@ async def test_what_is_no_json_is_malformed(client: httpx.AsyncClient, subtests:
                 refused(answer, "missing", "")
 
 
-JSON_OF_ANOTHER_KIND: list[Any] = [b"[]", b'"text"', b"1", b"true", b"[1, 2]"]
+JSON_OF_ANOTHER_KIND: list[Any] = [b"[]", b'"text"', b"1", b"true", b"[1, 2]", b"null"]
 
 
 async def test_json_of_another_kind(client: httpx.AsyncClient, subtests: pytest.Subtests) -> None:
@@ -371,15 +371,15 @@ async def test_ids_that_nothing_has(client: httpx.AsyncClient, subtests: pytest.
 async def test_unknown_addresses_and_methods(client: httpx.AsyncClient) -> None:
     for path in ("/", "/api", "/api/v1", "/api/v1/rulers", f"{CALENDARS}/", "/api/v1/calendars/a/b/c"):
         refused(await client.get(path), "not_found", status=404)
-    for method, path in (
-        ("PUT", CALENDARS),
-        ("DELETE", EVENTS),
-        ("DELETE", f"{EVENTS}/evt_x"),
-        ("GET", "/push/google"),
+    for method, path, allowed in (
+        ("PUT", CALENDARS, "GET, POST"),
+        ("DELETE", EVENTS, "GET"),
+        ("DELETE", f"{EVENTS}/evt_x", "GET, PATCH"),
+        ("GET", "/push/google", "POST"),
     ):
         answer = await client.request(method, path)
         refused(answer, "method_not_allowed", status=405)
-        assert answer.headers["allow"]
+        assert answer.headers["allow"] == allowed
 
 
 async def test_nesting_beyond_reason(client: httpx.AsyncClient) -> None:
