@@ -25,7 +25,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo run test lint format bench herd storm storm-delivery crash-points properties mutants \
-	conformance wheels requirements clean
+	fuzz conformance wheels requirements clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ properties: setup ## random edits, faults, crashes and readers for PROPERTIES_MI
 
 mutants: setup ## plant known faults in copies of app/: does `make properties` notice each of them?
 	$(BIN)/python -m tests.properties.hunt
+
+fuzz: setup ## invented requests to every operation for FUZZ_MINUTES (10): is every answer as documented? (FUZZ_SEED=7 again)
+	$(BIN)/python -m tests.fuzz
 
 lint: setup ## ruff, mypy, and the rule that imports run one way
 	$(BIN)/ruff check .
