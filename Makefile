@@ -75,7 +75,7 @@ crash-points: setup ## a failure at every await of a delivery or a launch, of se
 storm-delivery: setup ## deliver 20,000 messages while workers die, then compare receipts (SEED=7 again, MESSAGES=2000 shorter)
 	$(BIN)/python -m storm --delivery $(if $(SEED),--seed $(SEED)) $(if $(MESSAGES),--messages $(MESSAGES))
 
-conformance: setup $(CONFORMANCE)/.installed wheels ## let others' libraries judge sandbox and signatures; check wheels
+conformance: setup $(CONFORMANCE)/.installed wheels ## let others' libraries judge sandbox, signatures and the API's document; check wheels
 	$(CONFORMANCE)/bin/python -m pytest --confcutdir=tests/conformance tests/conformance
 	CONFORMANCE=$(CURDIR)/$(CONFORMANCE) $(BIN)/pytest tests/javascript
 

@@ -23,15 +23,19 @@ _PASSING_SQLSTATES = ("08", "53", "57", "40", "55P03", "25P03", "25P04")
 
 def install(app: FastAPI, routes: Iterable[BaseRoute]) -> None:
     """Have every exception that is an answer answered with a problem document. `routes` are all that there are."""
-    known = [(route.path_regex, route.methods or set()) for route in routes if isinstance(route, Route)]
+    known = [route for route in routes if isinstance(route, Route)]
+
+    def allowed(path: str) -> list[str]:
+        """Methods of all routes at an address. One without parameters is meant before one that they could make."""
+        exact = [route for route in known if route.path == path]
+        found = exact or [route for route in known if route.path_regex.match(path)]
+        return sorted(set[str]().union(*(route.methods or () for route in found)))
 
     async def http(request: Request, exc: Exception) -> Response:
         """What Starlette raises by itself: no such route, or not with this method."""
         status = exc.status_code if isinstance(exc, HTTPException) else 500
         if status == 405:  # `Allow` of Starlette's own has the methods of one route, not of all at this address
-            path = request.scope["path"]
-            allowed = set[str]().union(*(methods for pattern, methods in known if pattern.match(path)))
-            return _respond(request, MethodNotAllowed(headers={"Allow": ", ".join(sorted(allowed))}))
+            return _respond(request, MethodNotAllowed(headers={"Allow": ", ".join(allowed(request.scope["path"]))}))
         if status == 404:
             return _respond(request, NotFound("there is nothing at this address"))
         return _respond(request, Malformed() if status == 400 else InternalError())

@@ -54,7 +54,13 @@ _READY_ANSWERS: Final[Responses] = {
 router = APIRouter(tags=["Operations"])
 
 
-@router.get("/healthz", response_model=Alive, summary="Is the process alive?", openapi_extra={"security": []})
+@router.get(
+    "/healthz",
+    response_model=Alive,
+    summary="Is the process alive?",
+    responses={200: example({"status": "ok"})},
+    openapi_extra={"security": []},
+)
 async def healthz() -> Response:
     """Asks nothing else."""
     return answer({"status": "ok"})

@@ -58,7 +58,7 @@ class Rule(Output):
     name: str
     is_enabled: bool
     priority: int
-    match: dict[str, Any] = Field(description="The conditions that were given; docs/rules.md")
+    match: dict[str, Any] = Field(title="Conditions", description="The conditions that were given; docs/rules.md")
     bot: RuleBotShown
     dedup_scope: DedupScope
     created_at: Timestamp

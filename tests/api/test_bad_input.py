@@ -375,6 +375,7 @@ async def test_unknown_addresses_and_methods(client: httpx.AsyncClient) -> None:
         ("PUT", CALENDARS, "GET, POST"),
         ("DELETE", EVENTS, "GET"),
         ("DELETE", f"{EVENTS}/evt_x", "GET, PATCH"),
+        ("PUT", f"{CALENDARS}/raw", "POST"),
         ("GET", "/push/google", "POST"),
     ):
         answer = await client.request(method, path)
