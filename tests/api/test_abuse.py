@@ -10,11 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
-from app.ids import ENDPOINT, KEY, new_id, parse, public
+from app.ids import new_id, public
 from app.runtime import Runtime
+from tests.api.belongings import belongings
 from tests.api.openapi_judge import Judge
 from tests.api.refusals import counts
-from tests.api.rows import Rows, calendar_ref
+from tests.api.rows import Rows
 
 CANARY = "kanarienvogel"
 """Stands in every value that is sent: no log line may hold it."""
@@ -39,20 +40,7 @@ def _example(operation: dict[str, Any]) -> dict[str, Any] | None:
 @pytest.fixture
 async def ids(rows: Rows) -> dict[str, str]:
     """An object of the project for each name in a path."""
-    calendar, endpoint = await rows.calendar(), await rows.endpoint()
-    event, key = await rows.event(calendar), parse(ENDPOINT, endpoint)
-    assert key is not None
-    return {
-        "calendar_id": calendar_ref(calendar),
-        "event_id": event,
-        "bot_id": await rows.bot(calendar, event),
-        "launcher_id": await rows.launcher(),
-        "rule_id": await rows.rule(),
-        "key_id": public(KEY, (await rows.key()).id),
-        "webhook_id": endpoint,
-        "delivery_id": await rows.delivery(key, calendar_id=calendar),
-        "replay_id": await rows.replay(key),
-    }
+    return await belongings(rows, "mine")
 
 
 NO_BODIES: dict[str, bytes] = {
