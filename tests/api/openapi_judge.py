@@ -65,8 +65,9 @@ class Judge:
             return
         self.check(response.json(), content[media_type]["schema"], where)
         if media_type == "application/problem+json":
-            code = response.json()["code"]
-            assert f"`{code}`" in documented["description"], f"{where}: code {code} is not documented"
+            problem = response.json()
+            for code in {problem["code"], *(error["code"] for error in problem["errors"])}:
+                assert f"`{code}`" in documented["description"], f"{where}: code {code} is not documented"
 
     def check(self, value: Json, schema: Json, where: str) -> None:
         """Assert that a value has this shape."""

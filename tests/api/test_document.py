@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -55,6 +56,33 @@ def test_every_code_that_the_source_raises_is_listed() -> None:
     assert found <= set(CODES)
 
 
+def test_every_listed_code_can_be_answered(document: Any) -> None:
+    """Each stands at some operation, with its status, and in code that raises it."""
+    at_operations: set[tuple[str, int]] = set()
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for status, answer in operation["responses"].items():
+                if "application/problem+json" in answer.get("content", {}):
+                    at_operations |= {(code, int(status)) for code in re.findall("`([a-z_]+)`", answer["description"])}
+    nowhere_at_an_operation = {("method_not_allowed", 405)}
+    in_a_body = {("not_found", 422)}
+    assert at_operations - in_a_body == set(CODES.items()) - nowhere_at_an_operation
+    raised = {text for path in (ROOT / "app").rglob("*.py") for text in _texts(ast.parse(path.read_text()), path.name)}
+    assert set(CODES) <= raised
+
+
+def _texts(node: ast.AST, module: str) -> Iterator[str]:
+    """Texts in code, but for the lists of codes themselves."""
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "problems":
+        return
+    if isinstance(node, ast.AnnAssign) and (module == "operations.py" or getattr(node.target, "id", "") == "CODES"):
+        return
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    for child in ast.iter_child_nodes(node):
+        yield from _texts(child, module)
+
+
 def _codes_of(call: ast.Call) -> set[str]:
     """Literal codes in calls that make problems."""
     name = getattr(call.func, "id", None) or getattr(call.func, "attr", "")
@@ -99,6 +127,38 @@ def test_every_operation_is_described(document: Any) -> None:
         "Rules",
         "Keys",
     }
+
+
+def test_every_message_is_described(document: Any) -> None:
+    for trigger, methods in document["webhooks"].items():
+        message = methods["post"]
+        media = message["requestBody"]["content"]["application/json"]
+        assert message["summary"], trigger
+        assert message["description"], trigger
+        assert media["schema"], trigger
+        assert media["example"]["trigger"] == trigger
+
+
+def test_links_lead_to_every_operation_on_an_object(document: Any) -> None:
+    taken: dict[str, set[str]] = {}
+    on_objects: set[str] = set()
+    links: list[Any] = []
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            taken[operation["operationId"]] = {given["name"] for given in operation.get("parameters", ())}
+            on_objects |= {operation["operationId"]} if "{" in path else set()
+            links += [link for answer in operation["responses"].values() for link in answer.get("links", {}).values()]
+    assert all(set(link["parameters"]) <= taken[link["operationId"]] for link in links)
+    assert on_objects <= {link["operationId"] for link in links}
+
+
+def test_headers_that_every_answer_of_a_kind_has(document: Any) -> None:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            for status, answer in operation["responses"].items():
+                wanted = {"X-Request-ID"} | {"401": {"WWW-Authenticate"}}.get(status, set())
+                wanted |= {"Retry-After"} if status == "503" and path != "/readyz" else set()
+                assert wanted <= set(answer["headers"]), (method, path, status)
 
 
 def test_examples_have_the_shape_that_they_explain(document: Any) -> None:
