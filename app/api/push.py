@@ -1,6 +1,7 @@
 """Inbound notifications. 2xx only once the request for a sync is durable; strangers learn nothing."""
 
 import asyncio
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -14,6 +15,43 @@ from app.runtime import Runtime
 from app.telemetry import PUSHES
 
 router = APIRouter(tags=["Providers"])
+
+_TOKEN_LIMIT: Final = 2_048
+_MICROSOFT: Final[dict[str, Any]] = {
+    "security": [],
+    "parameters": [
+        {
+            "name": "validationToken",
+            "in": "query",
+            "required": False,
+            "description": "Of the handshake; there is no body then",
+            "schema": {"type": "string", "maxLength": _TOKEN_LIMIT},
+        }
+    ],
+    "requestBody": {
+        "description": "A batch as Microsoft Graph sends it",
+        "required": False,
+        "content": {
+            "application/json": {
+                "schema": {"description": "Not read in the handshake; else what cannot be read is `malformed`"},
+                "examples": {
+                    "changed": {
+                        "value": {
+                            "value": [
+                                {
+                                    "subscriptionId": "7f105c7d-2dc5-4530-97cd-4e7ae6534c07",
+                                    "clientState": "0192f0c1-7a2b-7c3d-8e4f-5a6b7c8d9e0f.secret",
+                                    "changeType": "updated",
+                                    "resource": "Users/u/Events/e",
+                                }
+                            ]
+                        }
+                    }
+                },
+            }
+        },
+    },
+}
 
 
 @router.post(
@@ -43,7 +81,7 @@ async def push_google(request: Request, rt: Rt) -> Response:
         202: {"description": "Noted, or of no concern: the answer does not tell which"},
     },
     response_class=Response,
-    openapi_extra={"security": []},
+    openapi_extra=_MICROSOFT,
 )
 async def push_microsoft(request: Request, rt: Rt) -> Response:
     """For Microsoft Graph only: notifications, lifecycle notifications, and the handshake before a subscription.
@@ -61,7 +99,6 @@ async def push_microsoft(request: Request, rt: Rt) -> Response:
     return Response(status_code=202)
 
 
-_TOKEN_LIMIT = 2_048
 _BODY_LIMIT = 1024 * 1024
 _BODY_SECONDS = 10.0
 _NEVER_HTML = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}

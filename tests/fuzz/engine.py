@@ -77,6 +77,7 @@ def fuzz(stage: Stage, *, phases: Json, seed: int, seconds: float | None = None)
             "base-url": stage.url,
             "headers": stage.project.headers,
             "continue-on-failure": True,
+            "request-timeout": 120,  # longer than the service takes for any: it answers by then
             "generation": {"database": "none", "deterministic": seconds is None, "no-shrink": seconds is None},
             "phases": phases,
             "checks": {name: {"enabled": False} for name in NO_CHECKS},
@@ -115,6 +116,10 @@ def _values(stage: Stage, body: Json) -> Iterator[tuple[str, object]]:
         yield "url", "https://hooks.example.com/"
     if "meeting_url" in body:
         yield "meeting_url", MEET
+    if "created_at_gte" in body:
+        now = stage.rt.clock.now()
+        yield "created_at_gte", (now - timedelta(days=1)).isoformat()
+        yield "created_at_lte", now.isoformat()
     if "join_at" in body:
         yield "join_at", (stage.rt.clock.now() + timedelta(hours=1)).isoformat()
 

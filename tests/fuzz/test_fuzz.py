@@ -12,11 +12,12 @@ from tests.fuzz.stage import staged
 PHASES = {
     "examples": {"enabled": True},
     "coverage": {"enabled": False},
-    "fuzzing": {"enabled": True, "generation": {"max-examples": 3}},
-    "stateful": {"enabled": True, "max-steps": 6, "generation": {"max-examples": 10}},
+    "fuzzing": {"enabled": True, "generation": {"max-examples": 2}},
+    "stateful": {"enabled": True, "max-steps": 5, "generation": {"max-examples": 8}},
 }
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.slow  # some hundred requests, each invented with Hypothesis
 async def test_answers_are_as_documented() -> None:
     """The same requests each time, apart from the ids that were answered."""
