@@ -7,6 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.harness import Actor, application, listen
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +35,8 @@ async def run(where: Path, *command: str, **environment: str) -> tuple[int | Non
     return process.returncode, said.decode()
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.slow  # generates and formats some hundred modules
 async def test_a_generated_client_works(actor: Actor, tmp_path: Path) -> None:
     calendar = await actor.connect()
     for title in ("Planning", "Retrospective"):

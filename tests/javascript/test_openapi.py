@@ -20,7 +20,7 @@ MODULES = HOME / "node_modules"
 DOCUMENT = ROOT / "docs" / "openapi.json"
 RULES = Path(__file__).with_name("spectral.yaml")
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 """The compilers read libraries before they read us."""
 
 
