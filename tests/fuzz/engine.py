@@ -82,6 +82,7 @@ def fuzz(stage: Stage, *, phases: Json, seed: int, seconds: float | None = None)
             "phases": phases,
             "checks": {name: {"enabled": False} for name in NO_CHECKS},
             "suppress-health-check": ["all"],
+            "cache": {"enabled": False},  # what one run learnt must not change the next
         }
     )
     config.max_time = None if seconds is None else max(1, round(seconds))
