@@ -96,7 +96,7 @@ def scope_problem(scope: Scope) -> Responses:
     if scope == SCOPES[0]:
         return {}
     told = _response(403, ["insufficient_scope"])
-    return {403: told | {"description": f"{told['description']}. The key needs the scope `{scope}`"}}
+    return {403: told | {"description": f"{told['description']}. The key needs the scope {scope}"}}
 
 
 def only(responses: Responses, *statuses: int) -> Responses:

@@ -97,8 +97,8 @@ STRANGE: dict[str, Any] = {
     "lines": f"{CANARY}\r\nSet-Cookie: a=b\r\n\r\n",
 }
 """Values for every field."""
-TEXTS = {"SQL in an object", "lines"}
-"""Those that some fields may take, as texts like any other."""
+TEXTS = ("lines", "SQL in an object")
+"""Those that some fields may take, as texts like any other; the last is what stays."""
 
 
 async def test_strange_values_in_every_field(
@@ -124,7 +124,7 @@ async def test_strange_values_in_every_field(
                     is_taken = (answer.status_code < 300 or answer.status_code == 409) and kind in TEXTS
                     assert is_refused or is_taken, (name, answer.text)
 
-    for kind in STRANGE.keys() - TEXTS:
+    for kind in STRANGE.keys() - set(TEXTS):
         await send(kind)
     assert await counts(rt) == before
     for kind in TEXTS:

@@ -74,6 +74,8 @@ async def _settings(stack: AsyncExitStack, more: Json) -> Settings:
             cloned(os.environ["DATABASE_URL"], os.environ["PUNCTUAL_TEST_TEMPLATE"])
         ),
         "redis_url": redis_url,
+        "rate_limit_reads_per_minute": 0,
+        "rate_limit_writes_per_minute": 0,
         "google_api_url": "http://google.sandbox",
         "google_token_url": "http://google.sandbox/token",
         "microsoft_graph_url": "http://graph.sandbox",
