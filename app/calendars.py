@@ -1,8 +1,7 @@
 """Connecting, reconnecting, disconnecting and deleting calendars.
 
-A calendar brings its own OAuth app (client id and secret), which becomes one implicit row per client id of the
-project. A secret that comes in is a candidate: it is used from its first success on, and never replaces a working one
-because it was sent later. Writers take the calendar's row first, `sync_state` last.
+A calendar names an OAuth app of its project, or brings client id and secret, which make one (`oauth_apps`). Writers
+take the calendar's row first, then its app's, `sync_state` last.
 """
 
 from collections.abc import Awaitable
@@ -11,7 +10,7 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-from app import scheduling
+from app import oauth_apps, scheduling
 from app.bots import following
 from app.bots.rules import evaluations
 from app.crypto import Place
@@ -29,10 +28,11 @@ from app.errors import (
     ProviderError,
     ProviderThrottled,
     SyncSuperseded,
+    refusal,
 )
 from app.grants import GrantTokens, OneOffTokens
 from app.ids import CALENDAR, new_id, public
-from app.providers.base import Access, AppCredentials, Platform, RemoteCalendar
+from app.providers.base import Access, AppCredentials, Platform, RemoteCalendar, TokenAnswer
 from app.runtime import Runtime
 from app.telemetry import log
 from app.webhooks import outbox
@@ -67,12 +67,19 @@ UPDATE sync_state SET not_before = CASE WHEN is_deferral THEN not_before ELSE '-
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """What a customer sends for one of its users."""
+class InlineApp:
+    """The OAuth app of a calendar that brings it: it joins the project's app of that client id."""
 
-    platform: Platform
     client_id: str
     client_secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a customer sends for one of its users; `app` is an OAuth app of the project's, or one of its own."""
+
+    platform: Platform
+    app: InlineApp | UUID
     refresh_token: str
 
 
@@ -97,21 +104,62 @@ class CalendarPatch:
     is_metadata_given: bool
 
 
-async def check(rt: Runtime, credentials: Credentials, platform_uuid: str | None) -> RemoteCalendar:
+async def check(
+    rt: Runtime, *, project_id: UUID, credentials: Credentials, platform_uuid: str | None
+) -> RemoteCalendar:
     """Try the credentials at the provider. Invalid with the provider's reason, or ProviderAway."""
-    provider = rt.providers[credentials.platform]
-    return await _asked(provider.fetch_calendar(_one_off(rt, credentials), platform_uuid))
+    access = await _one_off(rt, project_id, credentials)
+    return await _asked(rt.providers[credentials.platform].fetch_calendar(access, platform_uuid))
 
 
-async def list_remote(rt: Runtime, credentials: Credentials) -> list[RemoteCalendar]:
+async def list_remote(rt: Runtime, *, project_id: UUID, credentials: Credentials) -> list[RemoteCalendar]:
     """Every calendar that the credentials open; stores nothing. Invalid with the provider's reason, or ProviderAway."""
-    return await _asked(rt.providers[credentials.platform].list_calendars(_one_off(rt, credentials)))
+    access = await _one_off(rt, project_id, credentials)
+    return await _asked(rt.providers[credentials.platform].list_calendars(access))
 
 
-def _one_off(rt: Runtime, credentials: Credentials) -> Access:
-    app = AppCredentials(credentials.client_id, credentials.client_secret)
-    tokens = OneOffTokens(rt, credentials.platform, app, credentials.refresh_token)
-    return Access(tokens=tokens, client_id=credentials.client_id, user_key=credentials.refresh_token)
+async def _one_off(rt: Runtime, project_id: UUID, credentials: Credentials) -> Access:
+    provider, token = rt.providers[credentials.platform], credentials.refresh_token
+    inline = credentials.app
+    if isinstance(inline, InlineApp):
+        tenant = await _tenant_of(rt, project_id, credentials.platform, inline.client_id)
+        app = AppCredentials(inline.client_id, inline.client_secret, tenant)
+        return Access(OneOffTokens(lambda: provider.refresh(app, token)), app.client_id, user_key=token)
+    async with rt.db.reading() as tx:
+        stored = await oauth_apps.load(rt, tx, project_id=project_id, app_id=inline)
+    if stored is None:
+        raise _no_app()
+    _refuse_other_platform(stored.platform, credentials.platform)
+
+    async def refresh() -> TokenAnswer:
+        secret_id, answer = await oauth_apps.ask(rt, stored, lambda app: provider.refresh(app, token))
+        async with rt.db.transaction() as tx:
+            await oauth_apps.note_worked(tx, secret_id)
+        return answer
+
+    return Access(OneOffTokens(refresh), stored.client_id, user_key=token)
+
+
+async def _tenant_of(rt: Runtime, project_id: UUID, platform: Platform, client_id: str) -> str | None:
+    """Where the project's app of this client id, if it has one, asks for tokens."""
+    query = (
+        "SELECT tenant FROM oauth_apps"
+        " WHERE project_id = :project AND platform = :platform AND client_id = :client_id AND deleted_at IS NULL"
+    )
+    async with rt.db.reading() as tx:
+        tenant: str | None = await tx.scalar(
+            query, {"project": project_id, "platform": platform, "client_id": client_id}
+        )
+    return tenant
+
+
+def _no_app() -> Invalid:
+    return refusal("/oauth_app_id", "not_found", message="there is no such OAuth app")
+
+
+def _refuse_other_platform(of_app: Platform, asked: Platform) -> None:
+    if of_app != asked:
+        raise refusal("/platform", "platform_mismatch", message=f"the OAuth app is one of {of_app}")
 
 
 async def _asked(answer: Awaitable[_T]) -> _T:
@@ -130,9 +178,12 @@ async def _asked(answer: Awaitable[_T]) -> _T:
 
 
 async def connect(rt: Runtime, tx: Tx, *, project_id: UUID, new: NewCalendar) -> UUID:
-    """Store a calendar and ask for its first sync. Conflict where its deduplication key is taken."""
+    """Store a calendar and ask for its first sync.
+
+    Conflict where its deduplication key is taken, Invalid where there is no such OAuth app.
+    """
     credentials = new.credentials
-    app_id = await _oauth_app(rt, tx, project_id=project_id, credentials=credentials)
+    app_id = await _app_of(rt, tx, project_id, credentials)
     calendar_id = new_id()
     inserted = await tx.execute(
         _INSERT,
@@ -171,41 +222,23 @@ async def _key_in_use(tx: Tx, *, project_id: UUID, key: str | None) -> Conflict:
     return Conflict("a calendar with this deduplication_key exists", code="deduplication_key_in_use", extra=extra)
 
 
-async def _oauth_app(rt: Runtime, tx: Tx, *, project_id: UUID, credentials: Credentials) -> UUID:
-    """The implicit OAuth app of this client id, with the secret among its candidates."""
-    app_id: UUID = await tx.scalar(
-        "INSERT INTO oauth_apps (id, project_id, platform, client_id) VALUES (:id, :project, :platform, :client_id)"
-        " ON CONFLICT (project_id, platform, client_id) DO UPDATE SET client_id = excluded.client_id RETURNING id",
-        {
-            "id": new_id(),
-            "project": project_id,
-            "platform": credentials.platform,
-            "client_id": credentials.client_id,
-        },
-    )
-    await _offer_secret(rt, tx, app_id=app_id, secret=credentials.client_secret)
-    return app_id
-
-
-async def _offer_secret(rt: Runtime, tx: Tx, *, app_id: UUID, secret: str) -> None:
-    """Make a secret a candidate unless the app has it already; a refused one that is sent again is tried again."""
-    rows = await tx.rows(
-        "SELECT id, secret_sealed FROM oauth_app_secrets WHERE oauth_app_id = :app ORDER BY created_at DESC LIMIT 20",
-        {"app": app_id},
-    )
-    for row in rows:
-        if rt.cipher.open(row.secret_sealed, Place("oauth_app_secrets", "secret", row.id)) == secret:
-            await tx.execute(
-                "UPDATE oauth_app_secrets SET refused_at = NULL WHERE id = :id AND refused_at IS NOT NULL",
-                {"id": row.id},
-            )
-            return
-    secret_id = new_id()
-    sealed = rt.cipher.seal(secret, Place("oauth_app_secrets", "secret", secret_id))
-    await tx.execute(
-        "INSERT INTO oauth_app_secrets (id, oauth_app_id, secret_sealed) VALUES (:id, :app, :sealed)",
-        {"id": secret_id, "app": app_id, "sealed": sealed},
-    )
+async def _app_of(rt: Runtime, tx: Tx, project_id: UUID, credentials: Credentials) -> UUID:
+    """The OAuth app: the one that is named, or that of the client id, with the secret among its candidates."""
+    app = credentials.app
+    if isinstance(app, InlineApp):
+        return await oauth_apps.implicit(
+            rt,
+            tx,
+            project_id=project_id,
+            platform=credentials.platform,
+            client_id=app.client_id,
+            client_secret=app.client_secret,
+        )
+    platform = await oauth_apps.hold(tx, project_id=project_id, app_id=app)
+    if platform is None:
+        raise _no_app()
+    _refuse_other_platform(platform, credentials.platform)
+    return app
 
 
 async def update(rt: Runtime, tx: Tx, *, project_id: UUID, calendar_id: UUID, patch: CalendarPatch) -> None:
@@ -221,7 +254,8 @@ async def update(rt: Runtime, tx: Tx, *, project_id: UUID, calendar_id: UUID, pa
             {"id": calendar_id, "metadata": patch.metadata},
         )
     if patch.client_secret is not None:
-        await _offer_secret(rt, tx, app_id=row.oauth_app_id, secret=patch.client_secret)
+        await oauth_apps.lock(tx, row.oauth_app_id)
+        await oauth_apps.offer(rt, tx, app_id=row.oauth_app_id, secret=patch.client_secret)
     if patch.refresh_token is not None:
         sealed = rt.cipher.seal(patch.refresh_token, Place("grants", "refresh_token", calendar_id))
         await tx.execute(

@@ -6,14 +6,16 @@ token is kept by compare-and-set on the grant's version, so that an older one ne
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
 
+from app import oauth_apps
 from app.crypto import Place
-from app.db import Row
-from app.errors import GrantRevoked, OAuthAppBroken, ProviderUnavailable, SyncSuperseded
-from app.providers.base import Access, AppCredentials, Platform, TokenAnswer
+from app.db import Row, Tx
+from app.errors import GrantRevoked, ProviderUnavailable, SyncSuperseded
+from app.oauth_apps import OAuthApp
+from app.providers.base import Access, AppCredentials, TokenAnswer
 from app.runtime import Runtime
 
 _LEASE_SECONDS = 45.0
@@ -28,7 +30,7 @@ UPDATE grants g
    AND (g.lease_until IS NULL OR g.lease_until < clock_timestamp())
    AND NOT (g.access_token_sealed IS NOT NULL AND g.access_token_sealed IS DISTINCT FROM CAST(:seen AS bytea)
             AND g.access_token_expires_at > app_now() + interval '5 minutes')
-RETURNING g.refresh_token_sealed, g.version, g.lease_fence, a.client_id, a.id AS oauth_app_id, c.platform
+RETURNING g.refresh_token_sealed, g.version, g.lease_fence, a.client_id, a.id AS oauth_app_id, a.tenant, c.platform
 """
 
 _STORED = """
@@ -36,20 +38,13 @@ SELECT g.access_token_sealed, g.version, g.access_token_expires_at > app_now() +
   FROM grants g WHERE g.calendar_id = :id
 """
 
-_SECRETS = """
-SELECT id, secret_sealed, last_worked_at IS NOT NULL AS has_worked FROM oauth_app_secrets
- WHERE oauth_app_id = :app
- ORDER BY refused_at IS NOT NULL AND last_worked_at IS NULL,            -- refused candidates last
-          last_worked_at IS NOT NULL, last_worked_at DESC, created_at DESC -- new candidates first
- LIMIT 4
-"""
-
 # The secret's row first, as everywhere: a PATCH offers its secret before it takes the grant.
 _SAVE = """
 WITH worked AS (
     UPDATE oauth_app_secrets SET last_worked_at = app_now(), refused_at = NULL
      WHERE id = :secret
-       AND (refused_at IS NOT NULL OR last_worked_at IS NULL OR last_worked_at < app_now() - interval '1 minute')
+       AND (refused_at IS NOT NULL OR last_worked_at IS NULL OR offered_at > last_worked_at
+            OR last_worked_at < app_now() - interval '1 minute')
     RETURNING id
 )
 UPDATE grants SET access_token_sealed = :access,
@@ -70,15 +65,13 @@ UPDATE grants SET lease_until = clock_timestamp() + make_interval(secs => :lease
 
 @dataclass(frozen=True, slots=True)
 class _Leased:
-    """A grant that is ours to refresh, with the secrets of its app in the order to try them."""
+    """A grant that is ours to refresh, with its app."""
 
     calendar_id: UUID
-    platform: Platform
-    client_id: str
+    app: OAuthApp
     refresh_token: str
     version: int
     fence: int
-    secrets: Sequence[tuple[UUID, str]]
 
 
 class GrantTokens:
@@ -135,18 +128,14 @@ class GrantTokens:
             row = await tx.row(_LEASE, {"id": self._id, "lease": _LEASE_SECONDS, "seen": self._sealed})
             if row is None:
                 return None
-            secrets = await tx.rows(_SECRETS, {"app": row.oauth_app_id})
             # Opened before the commit: what does not open takes no lease with it.
+            secrets = await oauth_apps.secrets_of(self._rt, tx, row.oauth_app_id)
             leased = _Leased(
                 calendar_id=self._id,
-                platform=row.platform,
-                client_id=row.client_id,
+                app=OAuthApp(row.oauth_app_id, row.platform, row.client_id, row.tenant, secrets),
                 refresh_token=cipher.open(row.refresh_token_sealed, Place("grants", "refresh_token", self._id)),
                 version=row.version,
                 fence=row.lease_fence,
-                secrets=[
-                    (s.id, cipher.open(s.secret_sealed, Place("oauth_app_secrets", "secret", s.id))) for s in secrets
-                ],
             )
         self.version = leased.version
         return leased
@@ -201,22 +190,15 @@ class GrantTokens:
         return answer.access_token
 
     async def _ask(self, leased: _Leased) -> tuple[UUID, TokenAnswer]:
-        provider = self._rt.providers[leased.platform]
-        broken: OAuthAppBroken | None = None
-        for secret_id, secret in leased.secrets:
-            try:
-                app = AppCredentials(leased.client_id, secret)
-                return secret_id, await provider.refresh(app, leased.refresh_token)
-            except OAuthAppBroken as exc:
-                broken = broken or exc
-                await self._mark_refused(leased, secret_id)
-        raise broken or ProviderUnavailable("the OAuth app has no secret")
+        provider = self._rt.providers[leased.app.platform]
 
-    async def _mark_refused(self, leased: _Leased, secret_id: UUID) -> None:
-        """And take the time for the next one."""
-        async with self._rt.db.transaction() as tx:
-            await tx.execute("UPDATE oauth_app_secrets SET refused_at = app_now() WHERE id = :id", {"id": secret_id})
+        async def refresh(app: AppCredentials) -> TokenAnswer:
+            return await provider.refresh(app, leased.refresh_token)
+
+        async def extend(tx: Tx) -> None:  # the next secret takes its time too
             await tx.execute(_EXTEND, {"id": self._id, "fence": leased.fence, "lease": _LEASE_SECONDS})
+
+        return await oauth_apps.ask(self._rt, leased.app, refresh, meanwhile=extend)
 
     async def _give_back(self, leased: _Leased) -> int | None:
         async with self._rt.db.transaction() as tx:
@@ -231,17 +213,14 @@ class GrantTokens:
 class OneOffTokens:
     """Access tokens for credentials that are not stored (a TokenSource): raw listings and checks."""
 
-    def __init__(self, rt: Runtime, platform: Platform, app: AppCredentials, refresh_token: str) -> None:
-        self._provider = rt.providers[platform]
-        self._app = app
-        self._refresh_token = refresh_token
+    def __init__(self, refresh: Callable[[], Awaitable[TokenAnswer]]) -> None:
+        self._refresh = refresh
         self._token: str | None = None
 
     async def token(self, *, rejected: str | None = None) -> str:
         """The token of the first refresh; a new one where it was rejected."""
         if self._token is None or self._token == rejected:
-            answer = await self._provider.refresh(self._app, self._refresh_token)
-            self._token = answer.access_token
+            self._token = (await self._refresh()).access_token
         return self._token
 
 

@@ -17,7 +17,7 @@ _LENGTH = 26
 
 PROJECT, KEY, CALENDAR, EVENT = "proj", "key", "cal", "evt"
 ENDPOINT, MESSAGE, DELIVERY, REPLAY, OAUTH_APP = "ep", "msg", "dlv", "rpl", "oapp"
-BOT, LAUNCHER, RULE = "bot", "lch", "rule"
+BOT, LAUNCHER, RULE, APP_SECRET = "bot", "lch", "rule", "oas"
 ENTRY = "aud"
 
 

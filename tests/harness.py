@@ -40,7 +40,7 @@ from sandbox import Sandbox
 from sandbox.model import Account, Event, EventDraft
 from sandbox.sink import Received, Sink
 from workers.jobs import run_sync
-from workers.sweeps import finish_deletions, keep_channels
+from workers.sweeps import finish_deletions, keep_channels, retry_failed, warn_of_secrets
 
 Json = dict[str, Any]
 
@@ -98,7 +98,7 @@ def application(rt: Runtime) -> FastAPI:
 
 async def run_due(rt: Runtime) -> int:
     """One pass over everything that is due now; how much was done."""
-    looked = await look_ahead(rt)
+    looked = await look_ahead(rt) + await retry_failed(rt)
     due = await scheduling.due_calendars(rt, most=100)
     for calendar_id in due:
         await run_sync(rt, calendar_id)
@@ -106,7 +106,7 @@ async def run_due(rt: Runtime) -> int:
     done += await judge_due(rt) + await transfer_due(rt)
     done += await keep_channels(rt)
     done += await finish_deletions(rt)
-    done += await tell_due(rt)
+    done += await tell_due(rt) + await warn_of_secrets(rt)
     done += await launch_due(rt)
     done += await deliver_due(rt)
     return done

@@ -16,7 +16,7 @@ from app.bots import checking, transfers
 from app.bots.rules import judging
 from app.db import DATABASE_ERRORS
 from app.runtime import Runtime
-from app.sync import channels, cleanup, health
+from app.sync import channels, cleanup, health, incidents
 from app.telemetry import BACKLOG, OLDEST_DUE, log
 from app.webhooks import replays
 from workers.jobs import guarded
@@ -25,20 +25,27 @@ MINUTE = 60.0
 CHECK_SECONDS = 1.0
 HOUR = 3600.0
 AT_ONCE = 10
+RETRIES_AT_ONCE = 4
+"""Batches of 500."""
 DEADLINE_SECONDS = 180.0
 
 
 async def clock_loop(rt: Runtime, stop: asyncio.Event) -> None:
-    """Request what is due by the clock, tell what health has lasted. Asks no provider: nothing can hold it up."""
+    """Request what is due by the clock or may work again, tell what has lasted or will end.
+
+    Asks no provider: nothing can hold it up.
+    """
     last = 0.0
 
     async def step() -> None:
         nonlocal last
         await scheduling.sweep(rt)
+        await retry_failed(rt)
         if time.monotonic() - last >= MINUTE:
             last = time.monotonic()
             await measure(rt)
             await health.tell_due(rt)
+            await warn_of_secrets(rt)
 
     await every(rt.settings.sweep_interval_seconds, step, stop)
 
@@ -123,6 +130,25 @@ async def finish_deletions(rt: Runtime) -> int:
     due = await cleanup.due(rt)
     await _each("clean_up", [(id_, partial(cleanup.clean_up, rt, id_)) for id_ in due])
     return len(due)
+
+
+async def retry_failed(rt: Runtime) -> int:
+    """Some batches of the calendars whose OAuth app may work again: more in a second than can be run; how much."""
+    done = 0
+    for _ in range(RETRIES_AT_ONCE):
+        count = await incidents.retry_due(rt)
+        done += count
+        if not count:
+            break
+    return done
+
+
+async def warn_of_secrets(rt: Runtime) -> int:
+    """Tell of secrets that will expire, batch after batch; how many."""
+    told = 0
+    while count := await incidents.warn_due(rt):
+        told += count
+    return told
 
 
 async def apply_rules(rt: Runtime, failed: set[UUID]) -> int:

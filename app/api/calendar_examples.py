@@ -42,12 +42,19 @@ _CREDENTIALS: Final = {
     "refresh_token": "1//0g…",
 }
 
+_BY_APP: Final = {
+    "platform": "google",
+    "oauth_app_id": "oapp_01JD4Q8ZK3X0C2F4H6K8M0P2R4",
+    "refresh_token": "1//0g…",
+}
+
 CREATE: Final = body_examples(
     primary=_CREDENTIALS | {"deduplication_key": "user-abcd", "metadata": {"tenant_id": "1"}},
+    by_app=_BY_APP | {"deduplication_key": "user-abcd"},
     chosen=_CREDENTIALS | {"platform_uuid": "team@group.calendar.google.com", "verify": True},
 )
 
-RAW: Final = body_examples(google=_CREDENTIALS)
+RAW: Final = body_examples(google=_CREDENTIALS, by_app=_BY_APP)
 SYNC: Final = body_examples(changes={}, full={"full": True})
 PATCH: Final = body_examples(reconnect={"refresh_token": "1//0h…"}, retry={}, new_secret={"client_secret": "GOCSPX-…"})
 

@@ -1,5 +1,6 @@
 """Calendars: connect, look, patch, delete, sync now, and provider access for calls that Punctual does not make."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Literal
 from uuid import UUID
@@ -20,23 +21,27 @@ from app.api.inputs import (
     Limit,
     Metadata,
     Name,
+    OptionalName,
+    OptionalText,
     PatchedSecret,
     Query,
     QueryOf,
     Secret,
+    key_in_body,
     key_of,
     metadata_text,
 )
 from app.api.operations import GRANT, IDEMPOTENCY, NO_KEY, REMOTE_CALENDAR, example, problems
 from app.api.outputs import CalendarRef, NextUrl, OAuthAppRef, Output, PreviousUrl, Timestamp
 from app.api.pages import Order, Pager
+from app.api.problems import invalid
 from app.api.render import JsonObject, answer, embedded
 from app.api.route import ApiRoute
-from app.calendars import CalendarPatch, Credentials, NewCalendar
+from app.calendars import CalendarPatch, Credentials, InlineApp, NewCalendar
 from app.db import Row, Tx
-from app.errors import FailureCode, HealthReason, HealthStatus, NotFound
+from app.errors import FailureCode, FieldProblem, HealthReason, HealthStatus, NotFound
 from app.ids import CALENDAR as PREFIX
-from app.ids import OAUTH_APP, public
+from app.ids import OAUTH_APP, parse, public
 from app.instants import instant
 from app.sync import health
 
@@ -46,16 +51,31 @@ _ORDER = Order("c.created_at", "c.id", is_descending=True)
 
 
 class CalendarCredentials(Input):
-    """Access to one of your users' accounts at the provider."""
+    """Access to one of your users' accounts at the provider: by client id and secret, or by `oauth_app_id`."""
 
     platform: Platform = Field(description="The provider")
-    client_id: Name = Field(description="Your OAuth app's client id")
-    client_secret: Secret = Field(description="Your OAuth app's secret. Never shown again")
+    oauth_app_id: Annotated[
+        OptionalText, Field(description="One of your OAuth apps, instead of client id and secret")
+    ] = None
+    client_id: Annotated[OptionalName, Field(description="Your OAuth app's client id")] = None
+    client_secret: Annotated[PatchedSecret, Field(description="Your OAuth app's secret. Never shown again")] = None
     refresh_token: Secret = Field(description="The user's grant. Never shown again")
 
     def credentials(self) -> Credentials:
-        """The same, for the feature."""
-        return Credentials(self.platform, self.client_id, self.client_secret, self.refresh_token)
+        """The same, for the feature. Invalid unless the app is given in exactly one way."""
+        inline = {"client_id": self.client_id, "client_secret": self.client_secret}
+        key = key_in_body(OAUTH_APP, self.oauth_app_id, "/oauth_app_id")
+        if key is not None:
+            _refuse(inline, "not_allowed", "stands in the OAuth app already", is_given=True)
+            return Credentials(self.platform, key, self.refresh_token)
+        _refuse(inline, "missing", "is needed, or oauth_app_id", is_given=False)
+        return Credentials(self.platform, InlineApp(self.client_id or "", self.client_secret or ""), self.refresh_token)
+
+
+def _refuse(fields: Mapping[str, str | None], code: str, message: str, *, is_given: bool) -> None:
+    wrong = [name for name, value in fields.items() if (value is not None) is is_given]
+    if wrong:
+        raise invalid([FieldProblem(f"/{name}", code, message) for name in wrong])
 
 
 class CalendarCreate(CalendarCredentials):
@@ -90,6 +110,7 @@ class CalendarFilters(Query):
 
     deduplication_key: str | None = None
     platform: Platform | None = None
+    oauth_app_id: str | None = None
     state: State | None = None
     email: Annotated[str | None, Field(description="Case does not matter")] = None
     limit: Limit = 25
@@ -237,7 +258,15 @@ def _health(row: Row) -> JsonObject:
     status_code=201,
     response_model=Calendar,
     summary="Connect a calendar",
-    responses=problems("deduplication_key_in_use", *IDEMPOTENCY, *GRANT, *REMOTE_CALENDAR, takes="body")
+    responses=problems(
+        "deduplication_key_in_use",
+        "platform_mismatch",
+        *IDEMPOTENCY,
+        *GRANT,
+        *REMOTE_CALENDAR,
+        takes="body",
+        refers=True,
+    )
     | {201: example(CALENDAR)},
     openapi_extra=CREATE,
 )
@@ -255,7 +284,7 @@ async def create_calendar(
             first = await once.stored(reading)
         if first is not None:
             return first
-        await calendars.check(rt, credentials, body.platform_uuid)
+        await calendars.check(rt, project_id=project_id, credentials=credentials, platform_uuid=body.platform_uuid)
     new = NewCalendar(credentials, body.platform_uuid, metadata_text(body.metadata), body.deduplication_key)
 
     async def connect(tx: Tx) -> Response:
@@ -287,6 +316,8 @@ async def list_calendars(
     """The project's calendars, newest first."""
     pager = Pager(request, project_id=project_id, order=_ORDER, limit=filters.limit)
     given = filters.model_dump(exclude_none=True, exclude={"limit", "cursor"})
+    if filters.oauth_app_id is not None:
+        given["oauth_app_id"] = parse(OAUTH_APP, filters.oauth_app_id)
     rows = await queries.calendars(tx, project_id, filters=given, part=pager.slice)
     page = pager.page(rows, lambda row: (row.created_at, row.id))
     return answer({"next": page.next, "previous": page.previous, "results": [render(row) for row in page.rows]})
@@ -297,12 +328,13 @@ async def list_calendars(
     response_model=RemoteCalendarList,
     summary="List the calendars that credentials open",
     dependencies=[RefusesKey],
-    responses=problems(*GRANT, *REMOTE_CALENDAR, *NO_KEY, takes="body") | {200: example({"results": [REMOTE]})},
+    responses=problems("platform_mismatch", *GRANT, *REMOTE_CALENDAR, *NO_KEY, takes="body", refers=True)
+    | {200: example({"results": [REMOTE]})},
     openapi_extra=RAW,
 )
-async def list_remote_calendars(body: CalendarCredentials, rt: Rt) -> Response:
+async def list_remote_calendars(body: CalendarCredentials, rt: Rt, project_id: ProjectId) -> Response:
     """Ask the provider which calendars the user can see, to let the user choose. Stores nothing."""
-    found = await calendars.list_remote(rt, body.credentials())
+    found = await calendars.list_remote(rt, project_id=project_id, credentials=body.credentials())
     results = [
         {
             "platform_uuid": remote.id,

@@ -16,6 +16,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from app.api.pages import Slice
+from app.api.queries import STAMP
 from app.db import ReadTx, Row
 
 Params = Mapping[str, Any]
@@ -33,8 +34,7 @@ SELECT e.id, e.calendar_id, {sort_key} AS sort_key, e.content,
 _OVERRIDE: Final = """coalesce(to_json(coalesce(e.bot_override, CASE WHEN e.series_id IS NOT NULL THEN (
        SELECT o.bot_override FROM series_overrides o
         WHERE o.calendar_id = e.calendar_id AND o.series_id = e.series_id) END)), 'null')"""
-_INSTANT: Final = """to_char(e.{} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24\\:MI\\:SS.US"Z"')"""
-_INSTANTS: Final = {name: _INSTANT.format(name) for name in ("created_at", "updated_at")}
+_INSTANTS: Final = {name: STAMP.format(f"e.{name}") for name in ("created_at", "updated_at")}
 
 # Deleted calendars are few, because a job wipes them: kept out as a set they cost a page less than a join (0.05
 # against 0.2 ms).

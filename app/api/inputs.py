@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from app.api.problems import escape
 from app.errors import FieldProblem, NotFound, refusal
-from app.ids import CALENDAR, EVENT, LAUNCHER, RULE, parse
+from app.ids import CALENDAR, EVENT, LAUNCHER, OAUTH_APP, RULE, parse
 
 METADATA_KEYS = 50
 METADATA_BYTES = 8 * 1024
@@ -147,6 +147,9 @@ PatchedSecret = Annotated[
     WithJsonSchema({"type": "string", "maxLength": 4096}),
 ]
 """A secret that may be left out, but not be null."""
+OptionalName = Annotated[Name | None, BeforeValidator(not_null), WithJsonSchema({"type": "string", "maxLength": 512})]
+OptionalText = Annotated[str | None, BeforeValidator(not_null), WithJsonSchema({"type": "string"})]
+"""The same for names, and for ids of other objects."""
 Metadata = Annotated[
     dict[str, str],
     BeforeValidator(_few_keys),
@@ -183,7 +186,7 @@ def key_in_body(prefix: str, text: str | None, pointer: str) -> UUID | None:
     return key
 
 
-_NAMES: Final = {CALENDAR: "calendar", EVENT: "event", LAUNCHER: "launcher", RULE: "rule"}
+_NAMES: Final = {CALENDAR: "calendar", EVENT: "event", LAUNCHER: "launcher", RULE: "rule", OAUTH_APP: "OAuth app"}
 
 
 def metadata_text(metadata: Mapping[str, str] | None) -> str | None:

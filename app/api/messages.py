@@ -107,17 +107,18 @@ class HealthChange(_CalendarMessage):
 
 
 class OAuthAppFailingData(Output):
-    """The incident."""
+    """The incident, or the warning."""
 
     oauth_app_id: OAuthAppRef
-    code: str = Field(description="The provider's own, as `invalid_client`")
+    code: str = Field(description="The provider's own, as `invalid_client`; `secret_expires` of a warning")
     detail: str
-    since: Timestamp
+    since: Timestamp = Field(description="Of a warning: when it was made")
+    secret_expires_at: Timestamp | None = Field(description="Of a warning: when; null of an incident")
     calendars_affected: int = Field(description="Connected calendars of this app; they stay connected")
 
 
 class OAuthAppFailing(_Message):
-    """The provider refuses one of your OAuth apps."""
+    """The provider refuses one of your OAuth apps, or will when its secret expires."""
 
     trigger: Literal["oauth_app.failing"]
     calendar_id: None
@@ -250,6 +251,7 @@ OAUTH_APP_FAILING_EXAMPLE: Final[dict[str, Any]] = (
             "code": "invalid_client",
             "detail": "Google answered 401 invalid_client",
             "since": "2026-11-20T10:00:00.990000Z",
+            "secret_expires_at": None,
             "calendars_affected": 1204,
         },
     }
@@ -357,7 +359,8 @@ MESSAGES: Final = (
         "oauth_app.failing",
         OAuthAppFailing,
         "An OAuth app is refused",
-        "Once per incident. Its calendars stay connected and are tried again slowly.",
+        "Once per incident: its calendars stay connected and are tried again slowly. And as a warning, with the code"
+        " `secret_expires`, 30, 7 and 1 days before a secret's `secret_expires_at`, each once.",
         OAUTH_APP_FAILING_EXAMPLE,
     ),
     Message(

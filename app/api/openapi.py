@@ -38,6 +38,7 @@ _TAGS: Final = [
     {"name": "Bots", "description": "Bots that follow events, or go where and when you say."},
     {"name": "Rules", "description": "Which events get a bot by themselves, and which bot."},
     {"name": "Launchers", "description": "The back ends that bring bots into meetings."},
+    {"name": "OAuth apps", "description": "Your client ids at the providers, with their secrets."},
     {"name": "Webhooks", "description": "Endpoints that hear of changes, and the log of deliveries."},
     {"name": "Project", "description": "What the key belongs to, and what it prefers."},
     {"name": "Keys", "description": "The project's keys, and what was done with them."},

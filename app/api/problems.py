@@ -31,6 +31,8 @@ CODES: Final[Mapping[str, int]] = {
     "launcher_in_use": 409,
     "too_many_rules": 409,
     "last_admin_key": 409,
+    "oauth_app_exists": 409,
+    "oauth_app_in_use": 409,
     "idempotency_in_progress": 409,
     "idempotency_key_reused": 409,
     "feed_expired": 410,
@@ -91,6 +93,9 @@ CODES: Final[Mapping[str, int]] = {
     "reserved": 422,
     "invalid_image": 422,
     "invalid_language": 422,
+    # An OAuth app that makes no sense
+    "platform_mismatch": 422,
+    "invalid_tenant": 422,
     # The provider's word about credentials
     "user_revoked": 422,
     "reauth_required": 422,

@@ -10,8 +10,12 @@ from uuid import UUID
 
 from app.api.pages import Slice
 from app.db import ReadTx, Row
+from app.oauth_apps import TRIED_ORDER
 
 Params = Mapping[str, Any]
+
+STAMP: Final = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24\\:MI\\:SS.US"Z"')"""
+"""An instant as the API writes it."""
 
 
 async def project(tx: ReadTx, project_id: UUID) -> Row | None:
@@ -44,6 +48,7 @@ SELECT c.id, c.platform, a.client_id, c.oauth_app_id, c.platform_uuid, c.email, 
 CALENDAR_FILTERS: Final[Mapping[str, str]] = {
     "deduplication_key": "c.deduplication_key = :deduplication_key",
     "platform": "c.platform = :platform",
+    "oauth_app_id": "c.oauth_app_id = :oauth_app_id",
     "state": "c.state = :state",
     "email": "lower(c.email) = lower(:email)",
 }
@@ -57,6 +62,36 @@ async def calendar(tx: ReadTx, project_id: UUID, *, calendar_id: UUID) -> Row | 
 async def calendars(tx: ReadTx, project_id: UUID, *, filters: Params, part: Slice) -> Sequence[Row]:
     """A page of calendars; `filters` names entries of CALENDAR_FILTERS."""
     query = f"{_CALENDARS}{_and(CALENDAR_FILTERS, filters)} AND {part.condition} {part.order_by}"
+    return await tx.rows(query, {"project": project_id, **filters, **part.params})
+
+
+_OAUTH_APPS: Final = f"""
+SELECT a.id, a.platform, a.client_id, a.name, a.tenant, a.is_implicit, a.failing_since, a.failing_code,
+       a.failing_detail, a.created_at, a.updated_at,
+       (SELECT CAST(coalesce(json_agg(json_build_object(
+                   'id', id, 'created_at', {STAMP.format("created_at")},
+                   'last_worked_at', {STAMP.format("last_worked_at")}, 'refused_at', {STAMP.format("refused_at")},
+                   'expires_at', {STAMP.format("expires_at")}) ORDER BY {TRIED_ORDER}), '[]') AS text)
+          FROM oauth_app_secrets WHERE oauth_app_id = a.id) AS secrets
+  FROM oauth_apps a
+ WHERE a.project_id = :project AND a.deleted_at IS NULL
+"""  # noqa: S608 - made of constants
+
+OAUTH_APP_FILTERS: Final[Mapping[str, str]] = {
+    "platform": "a.platform = :platform",
+    # Both platforms are named so that the index on (project, platform, client id) finds it.
+    "client_id": "a.client_id = :client_id AND a.platform IN ('google', 'microsoft')",
+}
+
+
+async def oauth_app(tx: ReadTx, project_id: UUID, *, app_id: UUID) -> Row | None:
+    """One OAuth app with its secrets' standing, in the order in which they are tried."""
+    return await tx.row(f"{_OAUTH_APPS} AND a.id = :id", {"project": project_id, "id": app_id})
+
+
+async def oauth_apps(tx: ReadTx, project_id: UUID, *, filters: Params, part: Slice) -> Sequence[Row]:
+    """A page of OAuth apps; `filters` names entries of OAUTH_APP_FILTERS."""
+    query = f"{_OAUTH_APPS}{_and(OAUTH_APP_FILTERS, filters)} AND {part.condition} {part.order_by}"
     return await tx.rows(query, {"project": project_id, **filters, **part.params})
 
 

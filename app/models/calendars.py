@@ -26,25 +26,37 @@ oauth_apps = Table(
     Column("project_id", ForeignKey("projects.id", ondelete="CASCADE"), nullable=False),
     Column("platform", Text, nullable=False),
     Column("client_id", Text, nullable=False),
+    Column("name", Text),
+    Column("tenant", Text),  # of Microsoft; null = the setting's
+    Column("is_implicit", Boolean, nullable=False, server_default=text("true")),  # made by calendars that brought it
+    Column("retry_since", TIME),  # calendars that it failed until then are to be tried now; null = none are
     # An incident: the provider refuses the app itself. Told once, over with the first success.
     Column("failing_since", TIME),
     Column("failing_told_at", TIME),
     Column("failing_code", Text),
     Column("failing_detail", Text),
     Column("created_at", TIME, nullable=False, server_default=NOW),
+    Column("updated_at", TIME, nullable=False, server_default=NOW),
+    Column("deleted_at", TIME),  # stays until the last of its calendars, deleted too, is wiped
     UniqueConstraint("project_id", "platform", "client_id"),
+    Index("ix_oauth_apps_list", "project_id", "created_at", "id"),  # GET /oauth_apps
+    Index("ix_oauth_apps_retry", "id", postgresql_where=text("retry_since IS NOT NULL")),  # retry sweep
 )
 
 oauth_app_secrets = Table(
-    # A secret is a candidate until its first success; a working one is never replaced by one that failed.
+    # A secret is a candidate until it is judged; a working one is never replaced by one that failed.
     "oauth_app_secrets",
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("oauth_app_id", ForeignKey("oauth_apps.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("secret_sealed", LargeBinary, nullable=False),
     Column("created_at", TIME, nullable=False, server_default=NOW),
+    Column("offered_at", TIME, nullable=False, server_default=NOW),  # when it was last sent as the one to use
     Column("last_worked_at", TIME),
     Column("refused_at", TIME),
+    Column("expires_at", TIME),  # as its owner says
+    Column("warn_at", TIME),  # the next warning of that; null = none is left
+    Index("ix_oauth_app_secrets_warn", "warn_at", postgresql_where=text("warn_at IS NOT NULL")),  # warning sweep
 )
 
 calendars = Table(
@@ -52,7 +64,7 @@ calendars = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("project_id", ForeignKey("projects.id", ondelete="CASCADE"), nullable=False),
-    Column("oauth_app_id", ForeignKey("oauth_apps.id"), nullable=False, index=True),
+    Column("oauth_app_id", ForeignKey("oauth_apps.id"), nullable=False),
     Column("platform", Text, nullable=False),
     Column("platform_uuid", Text),  # as the customer sent it; null = the account's primary calendar
     Column("metadata", JSONB),
@@ -77,6 +89,7 @@ calendars = Table(
     Column("wipe_not_before", TIME),
     Index("ix_calendars_list", "project_id", "created_at", "id"),  # GET /calendars
     Index("ix_calendars_email", "project_id", text("lower(email)")),  # email filter
+    Index("ix_calendars_oauth_app", "oauth_app_id", "created_at", "id"),  # … of one app; is an app used?
     Index(
         "uq_calendars_deduplication_key",
         "project_id",

@@ -137,6 +137,8 @@ class AppCredentials:
 
     client_id: str
     client_secret: str
+    tenant: str | None = None
+    """Of Microsoft: whose token endpoint is asked; None takes the setting's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,24 @@ DELETE FROM idempotency_keys WHERE id IN (
     SELECT id FROM idempotency_keys WHERE created_at < app_now() - interval '1 day' LIMIT :batch)
 """
 
+# A secret that a newer one has replaced for a week: until then it is known to whoever sends it again.
+_PURGE_APP_SECRETS = """
+DELETE FROM oauth_app_secrets WHERE id IN (
+    SELECT s.id FROM oauth_app_secrets s
+     WHERE EXISTS (SELECT FROM oauth_app_secrets b
+                    WHERE b.oauth_app_id = s.oauth_app_id AND b.id <> s.id
+                      AND b.last_worked_at > greatest(s.offered_at, s.last_worked_at, s.refused_at) + interval '7 days')
+     ORDER BY s.id LIMIT :batch FOR UPDATE OF s SKIP LOCKED)
+"""
+
+# A deleted app, once the last of its calendars has been wiped.
+_PURGE_APPS = """
+DELETE FROM oauth_apps WHERE id IN (
+    SELECT a.id FROM oauth_apps a
+     WHERE a.deleted_at IS NOT NULL AND NOT EXISTS (SELECT FROM calendars c WHERE c.oauth_app_id = a.id)
+     ORDER BY a.id LIMIT :batch FOR UPDATE OF a SKIP LOCKED)
+"""
+
 # With what happened to them. One that its back end has still to be told of stays until that is done; so does the latest
 # of a series that nobody has ended, by which alone it can be: what comes once a year is over for long in between.
 _PURGE_BOTS = """
@@ -231,6 +249,8 @@ async def purge(rt: Runtime) -> bool:
         (_PURGE_SECRETS, {"batch": _BATCH}),
         (_PURGE_GAPS, {"batch": _BATCH}),
         (_PURGE_IDEMPOTENCY_KEYS, {"batch": _BATCH}),
+        (_PURGE_APP_SECRETS, {"batch": _BATCH}),
+        (_PURGE_APPS, {"batch": _BATCH}),
         (_PURGE_CHANNELS, params),
         (_PURGE_ALL_BOTS, params),
         (_PURGE_RULES, params),

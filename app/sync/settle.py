@@ -122,6 +122,8 @@ async def _record(
             calendar.health_status != lasting and health.is_time(calendar.now, calendar.health_changed_at)
         ):
             calendar = None
+        if isinstance(error, OAuthAppBroken):
+            await incidents.begin(rt, tx, claim, error, grant_version=version)
         row = await tx.row(
             _BACK_OFF,
             {
@@ -142,8 +144,6 @@ async def _record(
             return "superseded"
         if isinstance(error, MassDeletion) and row.is_counted:
             await guard.keep(tx, claim.calendar_id, error.event_ids)
-        if isinstance(error, OAuthAppBroken) and row.is_counted:
-            await incidents.begin(rt, tx, claim, error)
         if calendar is not None:
             message = health.change(
                 calendar,

@@ -154,14 +154,16 @@ def oauth_app_failing(
     code: str,
     detail: str,
     since: datetime,
+    secret_expires_at: datetime | None,
     calendars_affected: int,
 ) -> bytes:
-    """One incident of an OAuth app; `code` is the provider's."""
+    """One incident of an OAuth app (`code` is the provider's), or a warning that its secret will expire."""
     data = {
         "oauth_app_id": public(OAUTH_APP, oauth_app_id),
         "code": code,
         "detail": detail,
         "since": instant(since),
+        "secret_expires_at": instant(secret_expires_at),
         "calendars_affected": calendars_affected,
     }
     return _message(OAUTH_APP_FAILING, message_id, at=at, calendar=None, data=data)

@@ -71,11 +71,14 @@ async def belongings(rows: Rows, tag: str) -> dict[str, str]:
     endpoint, launcher = await rows.endpoint(), await rows.launcher()
     endpoint_key = parse(ENDPOINT, endpoint)
     assert endpoint_key is not None
+    app, client_id = await rows.app_of(calendar)
     key = await rows.key()
     await rows.entry(calendar_ref(calendar), key_id=key.id)
     of_bot = {"deduplication_key": tag, "meeting_url": names["meeting_url"], "launcher_id": parse(LAUNCHER, launcher)}
     return names | {
         "calendar_id": calendar_ref(calendar),
+        "oauth_app_id": app,
+        "client_id": client_id,
         "event_id": event,
         "calendar_event_id": event,
         "webhook_id": endpoint,

@@ -8,7 +8,7 @@ from uuid import UUID
 from app import audit, keys
 from app.audit import Actor
 from app.db import Tx
-from app.ids import BOT, CALENDAR, DELIVERY, ENDPOINT, EVENT, LAUNCHER, REPLAY, RULE, new_id, parse, public
+from app.ids import BOT, CALENDAR, DELIVERY, ENDPOINT, EVENT, LAUNCHER, OAUTH_APP, REPLAY, RULE, new_id, parse, public
 from app.keys import NewKey, Scope
 from app.providers.base import RemoteEvent
 from app.runtime import Runtime
@@ -75,6 +75,25 @@ class Rows:
                 {"id": calendar_id},
             )
         return calendar_id
+
+    async def app_of(self, calendar_id: UUID) -> tuple[str, str]:
+        """The OAuth app of a calendar, and its client id."""
+        query = "SELECT a.* FROM oauth_apps a JOIN calendars c ON c.oauth_app_id = a.id WHERE c.id = :id"
+        async with self.rt.db.reading() as tx:
+            row = await tx.row(query, {"id": calendar_id})
+        assert row is not None
+        return public(OAUTH_APP, row.id), row.client_id
+
+    async def app(self) -> str:
+        """An OAuth app without calendars."""
+        app_id = new_id()
+        await self.sql(
+            "INSERT INTO oauth_apps (id, project_id, platform, client_id) VALUES (:id, :project, 'google', :client_id)",
+            id=app_id,
+            project=self.project_id,
+            client_id=f"{app_id}.apps.googleusercontent.com",
+        )
+        return public(OAUTH_APP, app_id)
 
     async def event(self, calendar_id: UUID, **values: Any) -> str:
         """An event, stamped as the engine stamps it; its public id."""

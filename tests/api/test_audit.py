@@ -81,6 +81,8 @@ class Targets:
             endpoint = parse(ENDPOINT, await rows.endpoint())
             assert endpoint is not None
             return await rows.delivery(endpoint)
+        if parameter == "oauth_app_id":
+            return await rows.app()
         calendar = await rows.calendar()
         if parameter == "calendar_id":
             return calendar_ref(calendar)

@@ -31,7 +31,8 @@ async def _nothing_is_stored(rt: Runtime) -> AsyncIterator[None]:
 
 CALENDAR_FIELDS: list[Any] = [
     ({"surprise": 1}, "unknown_field", "/surprise"),
-    ({"oauth_app_id": "oapp_x"}, "unknown_field", "/oauth_app_id"),
+    ({"oauth_app_id": "oapp_x"}, "not_found", "/oauth_app_id"),
+    ({"oauth_app_id": None}, "wrong_type", "/oauth_app_id"),
     ({"client_id": 7}, "wrong_type", "/client_id"),
     ({"verify": "true"}, "wrong_type", "/verify"),
     ({"verify": 1}, "wrong_type", "/verify"),

@@ -126,6 +126,7 @@ def test_every_operation_is_described(document: Any) -> None:
         "Launchers",
         "Rules",
         "Keys",
+        "OAuth apps",
     }
 
 
@@ -210,6 +211,9 @@ def test_no_field_of_an_answer_may_be_missing(document: Any) -> None:
         "Launcher",
         "LauncherHealth",
         "LauncherCheck",
+        "OAuthApp",
+        "OAuthAppSecret",
+        "Incident",
         "Rule",
         "RuleBotShown",
         "Trial",

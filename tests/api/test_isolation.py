@@ -21,10 +21,9 @@ from tests.api.rows import MEET, Rows
 from tests.harness import Project
 
 NAMES_NOTHING = {
-    "create_calendar",
-    "list_remote_calendars",
     "create_launcher",
     "create_endpoint",
+    "create_oauth_app",
     "get_project",
     "update_project",
     "create_api_key",
@@ -192,7 +191,10 @@ async def test_every_operation_with_another_projects_ids(
 def _bodies(rt: Runtime) -> dict[tuple[str, str], Any]:
     """What to plant an id in, by operation and field, where the document's first example will not do."""
     soon = (rt.clock.now() + timedelta(hours=1)).isoformat()
+    grant = {"platform": "google", "refresh_token": "1//refresh"}
     return {
+        ("create_calendar", "oauth_app_id"): grant,
+        ("list_remote_calendars", "oauth_app_id"): grant,
         ("create_bot", "launcher_id"): {"bot_name": "Notes", "meeting_url": MEET, "join_at": soon},
         ("update_rule", "launcher_id"): {"bot": {"bot_name": "Notes"}},
     }
@@ -239,6 +241,7 @@ async def test_lists_and_feeds_show_nothing_of_others(client: httpx.AsyncClient,
         "/api/v1/launchers",
         "/api/v1/rules",
         "/api/v1/audit_log",
+        "/api/v1/oauth_apps",
     ):
         assert (await client.get(url)).json()["results"] == [], url
 

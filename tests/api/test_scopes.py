@@ -16,6 +16,9 @@ from tests.harness import Project
 
 ADMIN = {
     "get_access_token",
+    "create_oauth_app",
+    "update_oauth_app",
+    "delete_oauth_app",
     "update_project",
     "create_api_key",
     "list_api_keys",

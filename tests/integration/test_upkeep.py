@@ -46,7 +46,7 @@ async def test_a_grant_that_does_not_open_stops_no_other_calendar(actor: Actor) 
     def renewed() -> set[str]:
         return {channel.calendar_id for channel in actor.live() if channel.expires_at > actor.now() + timedelta(days=6)}
 
-    async with _looping(actor):
+    async with looping(actor):
         while not renewed():
             await asyncio.sleep(0.01)
     assert renewed() == {sound.remote_id}
@@ -70,7 +70,7 @@ async def test_a_watch_that_hangs_delays_no_poll(actor: Actor) -> None:
     actor.add_event(calendar, "Polled", hours=150)
     actor.advance(timedelta(days=3, hours=13))
     gate = actor.sandbox.faults.gate(actor.operation("renew"))
-    async with _looping(actor):
+    async with looping(actor):
         await gate.reached()
         while not await actor.events(calendar):
             await asyncio.sleep(0.02)
@@ -152,7 +152,7 @@ async def _count(actor: Actor, table: str) -> int:
 
 
 @asynccontextmanager
-async def _looping(actor: Actor) -> AsyncIterator[None]:
+async def looping(actor: Actor) -> AsyncIterator[None]:
     """A worker's loops, that find work by rows; none may have died."""
     stop = asyncio.Event()
     loops = [

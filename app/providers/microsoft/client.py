@@ -58,7 +58,7 @@ class MicrosoftCalendar:
         self._http = http
         self._origin = settings.microsoft_graph_url
         self._api = f"{self._origin}/v1.0"
-        self._token_url = f"{settings.microsoft_login_url}/{settings.microsoft_tenant}/oauth2/v2.0/token"
+        self._login, self._tenant = settings.microsoft_login_url, settings.microsoft_tenant
         self._now = now
 
     async def refresh(self, app: AppCredentials, refresh_token: str) -> TokenAnswer:
@@ -69,7 +69,8 @@ class MicrosoftCalendar:
             "refresh_token": refresh_token,
             "grant_type": "refresh_token",
         }
-        call = Call("microsoft", "refresh", self._token_url, errors.classify_refresh, method="POST", form=form)
+        url = f"{self._login}/{app.tenant or self._tenant}/oauth2/v2.0/token"
+        call = Call("microsoft", "refresh", url, errors.classify_refresh, method="POST", form=form)
         return resources.read_token(await self._http.send_anonymous(call))
 
     async def fetch_account(self, access: Access) -> Account:
