@@ -46,6 +46,7 @@ class Control:
             ("POST", "/_sandbox/accounts/{email:str}/grants", self._add_grant),
             ("POST", "/_sandbox/accounts/{email:str}/codes", self._add_code),
             ("POST", "/_sandbox/clients/{client:str}/secret", self._set_secret),
+            ("PUT", "/_sandbox/clients/{client:str}/redirect_uris", self._set_redirect_uris),
             ("POST", "/_sandbox/calendars", self._add_calendar),
             ("DELETE", "/_sandbox/calendars/{calendar:str}", self._delete_calendar),
             ("POST", "/_sandbox/calendars/{calendar:str}/share", self._share),
@@ -100,6 +101,11 @@ class Control:
         if "secret" in body:
             self._world.set_client_secret(client, body["secret"])
         self._world.clients[client].secret_expired = bool(body.get("expired", False))
+        return {}
+
+    async def _set_redirect_uris(self, request: Request) -> object:
+        given = (await request.json())["redirect_uris"]
+        self._world.clients[request.path_params["client"]].redirect_uris = frozenset(map(str, given))
         return {}
 
     async def _add_calendar(self, request: Request) -> object:

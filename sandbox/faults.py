@@ -27,6 +27,7 @@ KINDS: dict[str, str] = {
     "not_found": "404 notFound",
     "not_configured": "403 accessNotConfigured",
     "oauth_error": "an OAuth error (params: status, error, description, subtype)",
+    "consent_error": "the consent page sends the person back with params.error",
     "delay": "answer after params.seconds",
     "drop": "close the connection without an answer",
     "garbage": "200 with a body that is not JSON",

@@ -233,6 +233,8 @@ class OAuthClient:
     secret: str
     deleted: bool = False
     secret_expired: bool = False
+    redirect_uris: frozenset[str] = frozenset()
+    """Where consent may lead back to, compared as text; none given: anywhere, which no real provider allows."""
 
 
 @dataclass(slots=True)
@@ -254,7 +256,10 @@ class Grant:
 
 @dataclass(slots=True)
 class Code:
-    """An authorization code: good for ten minutes, once."""
+    """An authorization code: good for ten minutes, once. `challenge` is the S256 digest that a verifier must have.
+
+    `is_offline`: a refresh token comes with it.
+    """
 
     code: str
     email: str
@@ -262,6 +267,8 @@ class Code:
     redirect_uri: str
     scopes: tuple[str, ...]
     issued_at: datetime
+    challenge: str | None = None
+    is_offline: bool = True
     redeemed: bool = False
 
 

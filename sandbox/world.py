@@ -138,6 +138,8 @@ class World:
         *,
         client_id: str | None = None,
         scopes: tuple[str, ...] | None = None,
+        challenge: str | None = None,
+        is_offline: bool = True,
     ) -> str:
         """What the browser would bring back to `redirect_uri` once the user has consented."""
         code = Code(
@@ -147,6 +149,8 @@ class World:
             redirect_uri,
             scopes or account.scopes,
             self.clock.now(),
+            challenge,
+            is_offline,
         )
         self.codes[code.code] = code
         return code.code

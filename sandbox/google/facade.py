@@ -15,12 +15,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sandbox.answers import reply
+from sandbox.consent import Consent, is_proven, is_stale
 from sandbox.door import Door, Endpoint, RequestLog
 from sandbox.faults import Faults
 from sandbox.google import errors, render
 from sandbox.google.channels import DEFAULT_LIFE, Notification
 from sandbox.google.listing import Listing
-from sandbox.model import AccessToken, Calendar, Change
+from sandbox.model import AccessToken, Calendar, Change, Code, Grant
 from sandbox.push import Channel, Push
 from sandbox.world import UnknownError, World
 
@@ -37,12 +38,14 @@ class Google:
         self._faults = faults
         self._listing = Listing(world, faults)
         self._door = Door(faults, log, world.clock, errors.ERRORS_ONLY, errors.planted)
+        self._consent = Consent(world, faults, "google", operation="authorize")
         world.on_change(self._changed)
 
     def routes(self) -> list[Route]:
         """Everything that Google answers here."""
         calendar = "/calendar/v3/calendars/{calendar:str}"
         return [
+            Route("/o/oauth2/v2/auth", self._door.open(self._consent.endpoint, "authorize"), methods=["GET", "POST"]),
             Route("/token", self._door.open(self._token, "token"), methods=["POST"]),
             Route("/revoke", self._door.open(self._revoke, "revoke"), methods=["POST"]),
             Route("/oauth2/v3/userinfo", self._serve(self._userinfo, "userinfo")),
@@ -97,7 +100,8 @@ class Google:
             return errors.oauth(
                 int(params.get("status", 400)), params["error"], params.get("description"), params.get("subtype")
             )
-        if values.get("grant_type") != "refresh_token":
+        kind = values.get("grant_type")
+        if kind not in {"refresh_token", "authorization_code"}:
             return errors.oauth(400, "unsupported_grant_type", f"Invalid grant_type: {values.get('grant_type', '')}")
         client = self._world.clients.get(values.get("client_id", ""))
         if client is None:
@@ -106,6 +110,8 @@ class Google:
             return errors.oauth(401, "deleted_client", "The OAuth client was deleted.")
         if values.get("client_secret") != client.secret:
             return errors.oauth(401, "invalid_client", "Unauthorized")
+        if kind == "authorization_code":
+            return self._redeemed(values, client.client_id)
         grant = self._world.grants.get(values.get("refresh_token", ""))
         if grant is None or not self._is_here(grant.email):
             return errors.oauth(400, "invalid_grant", "Bad Request")
@@ -116,6 +122,32 @@ class Google:
         token = self._world.issue_access_token(grant)
         scope = " ".join(token.scopes)
         return reply({"access_token": token.token, "expires_in": 3599, "scope": scope, "token_type": "Bearer"})
+
+    def _redeemed(self, values: dict[str, str], client_id: str) -> Response:
+        """A code's tokens. What comes with a refresh token depends on what the code was asked for with."""
+        code = self._world.codes.get(values.get("code", ""))
+        if code is None or code.client_id != client_id or not self._is_here(code.email):
+            return errors.oauth(400, "invalid_grant", "Malformed auth code.")
+        if code.redeemed or is_stale(code, self._world.clock.now()):
+            return errors.oauth(400, "invalid_grant", "Bad Request")
+        if code.redirect_uri != values.get("redirect_uri"):
+            return errors.oauth(400, "redirect_uri_mismatch", "Bad Request")
+        if not is_proven(code, values.get("code_verifier")):
+            return errors.oauth(400, "invalid_grant", "Invalid code verifier.")
+        code.redeemed = True
+        return reply(self._tokens(code))
+
+    def _tokens(self, code: Code) -> render.Json:
+        account = self._world.accounts[code.email]
+        refresh_token = None
+        grant = Grant("", code.email, code.client_id, code.scopes, self._world.clock.now())
+        if code.is_offline:
+            refresh_token = self._world.issue_refresh_token(account, client_id=code.client_id, scopes=code.scopes)
+            grant = self._world.grants[refresh_token]
+        token = self._world.issue_access_token(grant)
+        scope = " ".join(token.scopes)
+        body: render.Json = {"access_token": token.token, "expires_in": 3599, "scope": scope, "token_type": "Bearer"}
+        return body if refresh_token is None else body | {"refresh_token": refresh_token}
 
     async def _revoke(self, request: Request) -> Response:
         text = (await _form(request)).get("token", "")

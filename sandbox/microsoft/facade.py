@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sandbox.consent import Consent
 from sandbox.door import Door, Endpoint, RequestLog
 from sandbox.faults import Faults
 from sandbox.microsoft import errors
@@ -58,6 +59,9 @@ class Graph:
         self._delta = Delta(world, faults, renderer)
         self._login = Login(world, faults)
         self._subscriptions = Subscriptions(world, push, faults, self._views.one)
+        self._consent = Consent(
+            world, faults, "microsoft", operation="graph.authorize", turns_away=self._login.turns_away
+        )
         self._not_ready: dict[str, datetime] = {}
         self.notifier = Notifier(world, push, faults, self._book)
         self.limits = Limits()
@@ -65,7 +69,11 @@ class Graph:
     def routes(self) -> list[Route]:
         """Everything that Microsoft answers here."""
         token = self._open(self._login.token, "graph.token")
-        routes = [Route("/{tenant:str}/oauth2/v2.0/token", token, methods=["POST"])]
+        consent = self._open(self._consent.endpoint, "graph.authorize")
+        routes = [
+            Route("/{tenant:str}/oauth2/v2.0/token", token, methods=["POST"]),
+            Route("/{tenant:str}/oauth2/v2.0/authorize", consent, methods=["GET", "POST"]),
+        ]
         for root in ("/v1.0/me", "/v1.0/users/{user:str}"):
             routes += self._mailbox_routes(root)
         one = "/v1.0/subscriptions/{subscription:str}"

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sandbox import ids
+from sandbox.consent import is_proven, is_stale
 from sandbox.faults import Faults
 from sandbox.microsoft.errors import mark_of
 from sandbox.microsoft.reasons import REASONS, UNKNOWN
@@ -21,7 +22,6 @@ from sandbox.model import Account, Grant, OAuthClient
 from sandbox.world import World
 
 IDLE_LIFE = timedelta(days=90)
-CODE_LIFE = timedelta(minutes=10)
 _OPEN_TENANTS = ("common", "organizations", "consumers")
 
 
@@ -56,6 +56,16 @@ class Login:
             return self._answer(grant, scopes, self._rotated(grant, client))
         except Denied as denied:
             return self._refusal(request, denied.code, words | denied.words)
+
+    def turns_away(self, account: Account, request: Request) -> str | None:
+        """What the consent page of a tenant says to an account that has no place there."""
+        words = {"client": "", "tenant": request.path_params["tenant"]}
+        try:
+            self._check_tenant(account, words["tenant"])
+        except Denied as denied:
+            known = {"user": "", "issuer": "", "detail": "", "issued": ""} | words | denied.words
+            return f"AADSTS{denied.code}: {REASONS[denied.code].text.format(**known)}"
+        return None
 
     # --- who asks ---
 
@@ -119,10 +129,12 @@ class Login:
             raise Denied(9002313)
         if code.redeemed:
             raise Denied(54005)
-        if self._world.clock.now() - code.issued_at > CODE_LIFE:
+        if is_stale(code, self._world.clock.now()):
             raise Denied(70008)
         if code.redirect_uri != values["redirect_uri"]:
             raise Denied(70000)
+        if not is_proven(code, values.get("code_verifier")):
+            raise Denied(501481)
         account = self._world.accounts[code.email]
         self._check_tenant(account, tenant)
         code.redeemed = True

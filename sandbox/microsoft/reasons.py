@@ -53,6 +53,7 @@ REASONS: dict[int, Reason] = {
     90002: Reason(400, _ASKED, None, "Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID."),
     90014: Reason(400, _ASKED, None, "The required field '{detail}' is missing from the credential."),
     90033: Reason(503, _BUSY, None, "A transient error has occurred. Please try again."),
+    501481: Reason(400, _GRANT, None, "The Code_Verifier does not match the code_challenge supplied in the request."),
     500011: Reason(400, "invalid_resource", None, "The resource principal was not found in the tenant {tenant}."),
     500014: Reason(400, _ASKED, None, "The service principal for resource '{client}' is disabled."),
     700016: Reason(
