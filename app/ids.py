@@ -19,6 +19,7 @@ PROJECT, KEY, CALENDAR, EVENT = "proj", "key", "cal", "evt"
 ENDPOINT, MESSAGE, DELIVERY, REPLAY, OAUTH_APP = "ep", "msg", "dlv", "rpl", "oapp"
 BOT, LAUNCHER, RULE, APP_SECRET = "bot", "lch", "rule", "oas"
 ENTRY = "aud"
+CONNECT_LINK = "lnk"
 
 
 def new_id() -> UUID:

@@ -14,6 +14,8 @@ from app.api import (
     bots,
     calendar_events,
     calendars,
+    connect,
+    connect_links,
     decisions,
     docs,
     handlers,
@@ -86,6 +88,8 @@ def _routers(settings: Settings) -> list[APIRouter]:
         project.router,
         api_keys.router,
         audit_log.router,
+        connect_links.router,
+        connect.router,
         health.router,
     ]
     return [*routers, docs.router] if settings.docs_enabled else routers

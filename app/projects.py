@@ -15,6 +15,8 @@ from app.settings import Settings
 
 _SET = "UPDATE projects SET meeting_preferences = CAST(:preferences AS jsonb) WHERE id = :id"
 
+_SET_RETURN_URLS = "UPDATE projects SET return_urls = CAST(:urls AS text[]) WHERE id = :id"
+
 _SET_DOMAINS = """
 UPDATE projects SET internal_domains = CAST(:domains AS text[])
  WHERE id = :id AND internal_domains <> CAST(:domains AS text[])
@@ -66,3 +68,8 @@ async def limit(tx: Tx, project_id: UUID, *, kind: Kind, most: int | None) -> No
     """Set a project's own limit of a kind; None: the server's, 0: as many as it likes. NotFound."""
     if not await tx.execute(_SET_LIMIT[kind], {"id": project_id, "most": most}):
         raise NotFound
+
+
+async def set_return_urls(tx: Tx, project_id: UUID, urls: Sequence[str]) -> None:
+    """Set where hosted connect may lead back to, as `connect.return_urls` spells it; links to others end."""
+    await tx.execute(_SET_RETURN_URLS, {"id": project_id, "urls": list(urls)})

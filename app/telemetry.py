@@ -24,6 +24,7 @@ REQUESTS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 PUSHES = Counter("punctual_pushes_total", "Inbound notifications", ["platform", "outcome"], registry=REGISTRY)
+CONSENTS = Counter("punctual_consents_total", "Ends of hosted connect", ["platform", "outcome"], registry=REGISTRY)
 RUNS = Counter("punctual_sync_runs_total", "Finished sync runs", ["platform", "kind", "outcome"], registry=REGISTRY)
 RUN_SECONDS = Histogram(
     "punctual_sync_run_seconds",

@@ -209,6 +209,7 @@ class Stack:
             "PUBLIC_URL": self.api_url,
             "GOOGLE_API_URL": self.sandbox_url,
             "GOOGLE_TOKEN_URL": f"{self.sandbox_url}/token",
+            "GOOGLE_AUTHORIZE_URL": f"{self.sandbox_url}/o/oauth2/v2/auth",
             "MICROSOFT_GRAPH_URL": self.sandbox_url,
             "MICROSOFT_LOGIN_URL": self.sandbox_url,
             "EGRESS_ALLOW": "127.0.0.0/8",

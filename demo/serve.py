@@ -26,6 +26,8 @@ HOME = ROOT / ".punctual"
 RUN_FILE = HOME / "run.json"
 LOGS = HOME / "logs" / "run"
 SEEDED = 100
+LINK_SECONDS = 604_800
+RETURN_URLS_MOST = 20
 
 Json = dict[str, Any]
 
@@ -54,6 +56,7 @@ async def _start(stack: Stack, before: Json) -> Json:
         project = await _project(stack, client, before)
         application = Application(client, api_url=stack.api_url, sink_url=stack.sink_url, key=project["api_key"])
         calendars = await _connect(application, Provider(client, stack.sandbox_url))
+        links = await _links(application, calendars, f"{stack.sink_url}/connected")
     await stack.start_worker()
     urls = {"api": stack.api_url, "sandbox": stack.sandbox_url, "sink": stack.sink_url}
     return {
@@ -61,6 +64,7 @@ async def _start(stack: Stack, before: Json) -> Json:
         "docs_url": f"{stack.api_url}/docs",
         "curl": f"curl -sH 'Authorization: Token {project['api_key']}' {stack.api_url}/api/v1/calendars",
         "calendars": calendars,
+        "connect_urls": links,
         **{f"{name}_url": url for name, url in urls.items()},
         "ports": {name: httpx.URL(url).port for name, url in urls.items()},
     }
@@ -90,6 +94,21 @@ async def _connect(application: Application, provider: Provider) -> list[Json]:
     return connected
 
 
+async def _links(application: Application, calendars: list[Json], back: str) -> dict[str, str]:
+    """A connect link at each provider, which lead back to the receiver's page."""
+    named = (await application.call("GET", "/project"))["return_urls"]
+    if back not in named:
+        await application.call("PATCH", "/project", body={"return_urls": [back, *named][:RETURN_URLS_MOST]})
+    links: dict[str, str] = {}
+    for calendar in calendars:
+        shown = await application.call("GET", f"/calendars/{calendar['id']}")
+        app_id, platform = shown["oauth_app_id"], shown["platform"]
+        await application.call("PATCH", f"/oauth_apps/{app_id}", body={"name": "The sandbox application"})
+        wish = {"oauth_app_id": app_id, "return_url": back, "expires_in": LINK_SECONDS}
+        links[platform] = (await application.call("POST", "/connect_links", body=wish))["url"]
+    return links
+
+
 def _tell(run: Json, database: str) -> None:
     say()
     say(f"  API       {run['api_url']}/api/v1")
@@ -97,6 +116,8 @@ def _tell(run: Json, database: str) -> None:
     say(f"  key       {run['api_key']}")
     for calendar in run["calendars"]:
         say(f"  calendar  {calendar['id']} of {calendar['email']}")
+    for platform, url in run["connect_urls"].items():
+        say(f"  connect   {url} (in a browser, once; plays {platform.capitalize()})")
     say(f"  sandbox   {run['sandbox_url']} plays Google and Microsoft, {run['sink_url']} receives webhooks")
     say(f"  data      {database}; logs in {LOGS.relative_to(ROOT)}/")
     say(f"  try       {run['curl']}")

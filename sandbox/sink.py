@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from html import escape
 from typing import Any
 
 import orjson
@@ -62,6 +63,13 @@ def verify(secrets: list[str], headers: Mapping[str, str], body: bytes, *, now: 
     return False
 
 
+async def _connected(request: Request) -> Response:
+    """Where people come back to from hosted connect: what the application was told."""
+    told = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in request.query_params.items())
+    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Back</title><h1>Back</h1><dl>{told}</dl>'
+    return Response(page, media_type="text/html")
+
+
 class Sink:
     """The receiver, as an ASGI application and as an object to ask."""
 
@@ -74,6 +82,7 @@ class Sink:
                 Route("/hooks/{name:str}", self._receive, methods=["POST"]),
                 Route("/_sink/hooks/{name:str}", self._configure, methods=["PUT"]),
                 Route("/_sink/messages", self._list),
+                Route("/connected", _connected),
             ]
         )
 

@@ -114,6 +114,7 @@ def settings(database_url: str, redis_url: str, overrides: dict[str, object]) ->
         "public_url": PUBLIC_URL,
         "google_api_url": "http://google.sandbox",
         "google_token_url": "http://google.sandbox/token",
+        "google_authorize_url": "http://google.sandbox/o/oauth2/v2/auth",
         "microsoft_graph_url": "http://graph.sandbox",
         "microsoft_login_url": "http://graph.sandbox",
         "sync_quiet_seconds": 0,

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from app.api import connect
 from app.api.problems import InternalError, Unavailable, from_validation, problem_response
 from app.errors import Malformed, MethodNotAllowed, NotFound, RequestError
 from app.telemetry import log
@@ -49,6 +50,8 @@ def install(app: FastAPI, routes: Iterable[BaseRoute]) -> None:
 
 
 def _respond(request: Request, error: RequestError) -> Response:
+    if request.url.path.startswith(connect.PREFIX):
+        return connect.failure(error)
     return problem_response(error, request_id=request.state.request_id)
 
 

@@ -7,7 +7,7 @@ is a small object of texts.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar, overload
 from uuid import UUID
 
 import orjson
@@ -178,6 +178,10 @@ def key_of(prefix: str, text: str) -> UUID:
     return key
 
 
+@overload
+def key_in_body(prefix: str, text: str, pointer: str) -> UUID: ...
+@overload
+def key_in_body(prefix: str, text: str | None, pointer: str) -> UUID | None: ...
 def key_in_body(prefix: str, text: str | None, pointer: str) -> UUID | None:
     """The key behind an id in a body, if there is one; Invalid where it is none, as for an unknown one."""
     key = None if text is None else parse(prefix, text)

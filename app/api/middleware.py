@@ -6,8 +6,10 @@ from time import perf_counter
 from typing import Final
 
 import structlog
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api import connect
 from app.api.problems import InternalError, TimedOut, problem_response
 from app.ids import new_id, public
 from app.telemetry import REQUESTS, log
@@ -48,7 +50,7 @@ class Observed:
             except Exception as exc:  # noqa: BLE001 - the HTTP 500 handler: whatever it is, the customer gets an answer
                 log.error("http.failed", error=type(exc).__name__, route=_route(scope), exc_info=exc)
                 if not status:
-                    response = problem_response(InternalError(), request_id=request_id)
+                    response = _failure(scope, request_id)
                     await response(scope, receive, send_with_id)
             finally:
                 _observe(scope, status=status, seconds=perf_counter() - started)
@@ -81,6 +83,12 @@ def _request_id(scope: Scope) -> str:
         if name == _HEADER and _GIVEN.fullmatch(value):
             return str(value, "ascii")
     return public("req", new_id())
+
+
+def _failure(scope: Scope, request_id: str) -> Response:
+    if scope["path"].startswith(connect.PREFIX):
+        return connect.failure(InternalError())
+    return problem_response(InternalError(), request_id=request_id)
 
 
 def _route(scope: Scope) -> str:

@@ -34,6 +34,7 @@ _SCHEMES: Final[dict[str, Any]] = {
 }
 _TAGS: Final = [
     {"name": "Calendars", "description": "Your users' calendars: connected, kept in sync, disconnected."},
+    {"name": "Hosted connect", "description": "Links on which your users connect calendars by themselves."},
     {"name": "Calendar events", "description": "What is in them: lists that miss nothing, single events."},
     {"name": "Bots", "description": "Bots that follow events, or go where and when you say."},
     {"name": "Rules", "description": "Which events get a bot by themselves, and which bot."},

@@ -60,6 +60,7 @@ URLS: Final = (
     "host_not_allowed",
     "port_not_allowed",
 )
+RETURN_URLS: Final = ("invalid_url", "scheme_not_allowed", "userinfo_not_allowed", "fragment_not_allowed", "reserved")
 HEADERS: Final = ("invalid_header_name", "invalid_header_value", "header_not_allowed")
 GRANT: Final = (
     "user_revoked",

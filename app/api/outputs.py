@@ -39,6 +39,7 @@ BotRef = Annotated[str, Field(pattern=f"^bot_{_ID}")]
 LauncherRef = Annotated[str, Field(pattern=f"^lch_{_ID}")]
 RuleRef = Annotated[str, Field(pattern=f"^rule_{_ID}")]
 ReplayRef = Annotated[str, Field(pattern=f"^rpl_{_ID}")]
+ConnectLinkRef = Annotated[str, Field(pattern=f"^lnk_{_ID}")]
 
 NextUrl = Annotated[str | None, Field(description="Address of the next page; null at the end")]
 PreviousUrl = Annotated[str | None, Field(description="Address of the page before; null at the start")]

@@ -33,6 +33,7 @@ CODES: Final[Mapping[str, int]] = {
     "last_admin_key": 409,
     "oauth_app_exists": 409,
     "oauth_app_in_use": 409,
+    "no_public_url": 409,
     "idempotency_in_progress": 409,
     "idempotency_key_reused": 409,
     "feed_expired": 410,

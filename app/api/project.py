@@ -12,13 +12,14 @@ from app.api import queries
 from app.api.callers import NEEDS_ADMIN
 from app.api.deps import ProjectId, Reading, Rt, Writing
 from app.api.inputs import Input, at_most
-from app.api.operations import body_examples, example, problems
+from app.api.operations import RETURN_URLS, body_examples, example, problems
 from app.api.outputs import Output, ProjectRef
 from app.api.problems import escape, invalid
 from app.api.render import answer
 from app.api.route import ApiRoute
 from app.api.rule_inputs import Domain
 from app.bots.rules import evaluations
+from app.connect import return_urls
 from app.db import ReadTx
 from app.errors import FieldProblem, NotFound, refusal
 from app.ids import PROJECT, public
@@ -29,6 +30,7 @@ PLATFORMS_MOST = 20
 HOSTS_MOST = 50
 """Of all platforms together."""
 DOMAINS_MOST = 100
+RETURN_URLS_MOST = 20
 
 _Platforms = Annotated[
     list[str],
@@ -83,6 +85,14 @@ class ProjectUpdate(Input):
         Field(ge=1, description="Days for which past events, messages and bots are kept; null: the server's, the most"),
     ] = None
 
+    return_urls: Annotated[
+        Annotated[list[str], BeforeValidator(at_most(RETURN_URLS_MOST))] | None,
+        Field(
+            description="Where hosted connect may lead back to: https, or http on a loopback address; no query."
+            f" At most {RETURN_URLS_MOST}. Takes the place of all that was set; null: none"
+        ),
+    ] = None
+
 
 class PreferencesShown(Output):
     """Which links of an event go first, and which hosts of your own hold meetings."""
@@ -107,6 +117,7 @@ class Project(Output):
     internal_domains: list[str] = Field(description="None: the domain of each calendar's owner is internal")
     retention_days: int | None = Field(description="Null: the server's")
     limits: Limits = Field(description="Set by the operator")
+    return_urls: list[str] = Field(description="Where hosted connect may lead back to")
 
 
 _EXAMPLE: Final = {
@@ -116,12 +127,14 @@ _EXAMPLE: Final = {
     "internal_domains": ["example.com"],
     "retention_days": None,
     "limits": {"reads_per_minute": 6000, "writes_per_minute": 3000},
+    "return_urls": ["https://app.example.com/calendars/connected"],
 }
 _PATCH: Final = body_examples(
     order={"meeting_preferences": {"platforms": ["zoom"]}},
     own_hosts={"meeting_preferences": {"extra_hosts": {"jitsi": ["meet.example.com"], "bigbluebutton": ["b.example"]}}},
     own_people={"internal_domains": ["example.com", "example.org"]},
     short_memory={"retention_days": 7},
+    way_back={"return_urls": ["https://app.example.com/calendars/connected"]},
     nothing={"meeting_preferences": {}},
 )
 
@@ -146,6 +159,7 @@ async def _shown(rt: Runtime, tx: ReadTx, project_id: UUID) -> Response:
             "internal_domains": row.internal_domains,
             "retention_days": row.retention_days,
             "limits": {f"{kind}_per_minute": most or None for kind, most in limits.items()},
+            "return_urls": row.return_urls,
         }
     )
 
@@ -161,7 +175,7 @@ async def get_project(rt: Rt, tx: Reading, project_id: ProjectId) -> Response:
     response_model=Project,
     summary="Change the project",
     dependencies=[NEEDS_ADMIN],
-    responses=problems("not_unique", "host_not_allowed", "invalid_domain", "out_of_range", takes="body")
+    responses=problems("not_unique", "host_not_allowed", "invalid_domain", "out_of_range", *RETURN_URLS, takes="body")
     | {200: example(_EXAMPLE)},
     openapi_extra=_PATCH,
 )
@@ -169,7 +183,8 @@ async def update_project(body: ProjectUpdate, rt: Rt, tx: Writing, project_id: P
     """Preferences count from each event's next change on, at the latest from the calendar's daily listing;
     `POST /calendars/{id}/sync` with `full` lists at once. Events whose link changes by it are announced as updated.
     Rules judge all events ahead anew, within seconds, where `internal_domains` change. A shorter `retention_days` takes
-    effect within the hour, and what it takes is gone.
+    effect within the hour, and what it takes is gone. Connect links that would lead back to none of the new
+    `return_urls` end.
     """
     if "meeting_preferences" in body.model_fields_set:
         given = body.meeting_preferences or MeetingPreferences.model_validate({})
@@ -186,7 +201,21 @@ async def update_project(body: ProjectUpdate, rt: Rt, tx: Writing, project_id: P
             most = f"must be at most {rt.settings.retention_days}, which is the server's"
             raise refusal("/retention_days", "out_of_range", message=most)
         await projects.retain(tx, project_id, days=body.retention_days)
+    if "return_urls" in body.model_fields_set:
+        await projects.set_return_urls(tx, project_id, _addresses(body.return_urls or []))
     return await _shown(rt, tx, project_id)
+
+
+def _addresses(given: list[str]) -> list[str]:
+    """Return addresses in one spelling. Invalid (422) where one could not be led back to."""
+    found = [(index, return_urls.problem_of(url, may_have_query=False)) for index, url in enumerate(given)]
+    wrong = [FieldProblem(f"/return_urls/{index}", *problem) for index, problem in found if problem is not None]
+    if wrong:
+        raise invalid(wrong)
+    bases = [return_urls.read(url).base for url in given]
+    if len(set(bases)) < len(bases):
+        raise refusal("/return_urls", "not_unique", message="must name each address once")
+    return bases
 
 
 def _check(given: MeetingPreferences) -> None:

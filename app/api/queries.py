@@ -21,8 +21,8 @@ STAMP: Final = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24\\:MI\\:SS.US
 async def project(tx: ReadTx, project_id: UUID) -> Row | None:
     """The project itself."""
     query = (
-        "SELECT id, name, internal_domains, CAST(meeting_preferences AS text) AS meeting_preferences, retention_days,"
-        " reads_per_minute, writes_per_minute FROM projects WHERE id = :id"
+        "SELECT id, name, internal_domains, return_urls, CAST(meeting_preferences AS text) AS meeting_preferences,"
+        " retention_days, reads_per_minute, writes_per_minute FROM projects WHERE id = :id"
     )
     return await tx.row(query, {"id": project_id})
 

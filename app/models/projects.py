@@ -27,6 +27,7 @@ projects = Table(
     Column("retention_days", Integer),  # null: the server's
     Column("reads_per_minute", Integer),  # set by the operator; null: the server's, 0: no limit
     Column("writes_per_minute", Integer),
+    Column("return_urls", ARRAY(Text), nullable=False, server_default=text("'{}'")),  # where hosted connect leads back
     Column("created_at", TIME, nullable=False, server_default=NOW),
 )
 

@@ -4,9 +4,11 @@ Pure: no I/O library is imported here. A provider maps its JSON to these values 
 `dict[str, Any]` never leaves it. Times are aware UTC instants, dates belong to all-day events, zones are IANA names.
 """
 
+import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from hashlib import sha256
 from typing import Literal, Protocol
 
 from app.meetings import Choice, MeetingCandidate, Preferences
@@ -142,6 +144,26 @@ class AppCredentials:
 
 
 @dataclass(frozen=True, slots=True)
+class Consent:
+    """What a browser is sent to the provider with, and what the code that it brings back is redeemed with.
+
+    `verifier` never goes along: the address has its digest (RFC 7636, S256). `tenant` is as in `AppCredentials`.
+    """
+
+    client_id: str
+    tenant: str | None
+    redirect_uri: str
+    state: str
+    verifier: str
+    login_hint: str | None = None
+
+    @property
+    def challenge(self) -> str:
+        """The digest of the verifier."""
+        return base64.urlsafe_b64encode(sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
+
+
+@dataclass(frozen=True, slots=True)
 class TokenAnswer:
     """A refresh's outcome. `refresh_token` is None where the provider keeps the old one; `lives_for` is in seconds."""
 
@@ -177,6 +199,15 @@ class Account:
 
     subject: str
     email: str | None
+
+    def is_the_one(self, subject: str | None, email: str | None) -> bool:
+        """Whether a calendar that was connected with this subject and address is this account's; None: not yet known.
+
+        A grant without the scopes that tell the subject has its e-mail address in its place: then the address decides.
+        """
+        if subject in {None, self.subject, self.email}:
+            return True
+        return self.subject == self.email and self.email == email
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,11 +256,23 @@ class Notification:
 
 
 class Provider(Protocol):
-    """Five verbs on a calendar, three on a grant. Every method raises the ProviderError family and nothing else."""
+    """Five verbs on a calendar, five on a grant. Every method raises the ProviderError family and nothing else."""
 
     platform: Platform
     renews_in_place: bool
     """Whether a channel can be given a longer life; else it is replaced by another, with overlap."""
+
+    def consent_url(self, consent: Consent) -> str:
+        """Where the user is asked for access to calendars, for as long as it lasts."""
+        ...
+
+    async def redeem(self, app: AppCredentials, code: str, consent: Consent) -> TokenAnswer:
+        """The first tokens for a code that came back from `consent_url`; a code may be sent once.
+
+        GrantRevoked `scope_missing` where the user left calendars out, with any other reason where the code is
+        refused; OAuthAppBroken about the app.
+        """
+        ...
 
     async def refresh(self, app: AppCredentials, refresh_token: str) -> TokenAnswer:
         """A new access token. GrantRevoked is about the user, OAuthAppBroken about the app."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from app.connect.links import KEPT_DAYS
 from app.db import Tx
 from app.runtime import Runtime
 from app.sync import channels
@@ -139,6 +140,12 @@ DELETE FROM oauth_apps WHERE id IN (
      ORDER BY a.id LIMIT :batch FOR UPDATE OF a SKIP LOCKED)
 """
 
+# With the ways to the provider that began at them.
+_PURGE_CONNECT_LINKS = """
+DELETE FROM connect_links WHERE id IN (
+    SELECT id FROM connect_links WHERE expires_at <= app_now() - make_interval(days => :days) LIMIT :batch)
+"""
+
 # With what happened to them. One that its back end has still to be told of stays until that is done; so does the latest
 # of a series that nobody has ended, by which alone it can be: what comes once a year is over for long in between.
 _PURGE_BOTS = """
@@ -251,6 +258,7 @@ async def purge(rt: Runtime) -> bool:
         (_PURGE_IDEMPOTENCY_KEYS, {"batch": _BATCH}),
         (_PURGE_APP_SECRETS, {"batch": _BATCH}),
         (_PURGE_APPS, {"batch": _BATCH}),
+        (_PURGE_CONNECT_LINKS, {"days": KEPT_DAYS, "batch": _BATCH}),
         (_PURGE_CHANNELS, params),
         (_PURGE_ALL_BOTS, params),
         (_PURGE_RULES, params),

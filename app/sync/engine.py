@@ -192,22 +192,12 @@ async def _fetch(rt: Runtime, claim: Claim, tokens: GrantTokens) -> tuple[Identi
 async def _identify(provider: Provider, access: Access, claim: Claim) -> tuple[Identity, Access]:
     """Whose calendar it is; and access that counts for that account from here on."""
     account = await provider.fetch_account(access)
-    if not _is_same_account(claim, account):
+    if not account.is_the_one(claim.account_subject, claim.email):
         raise GrantRevoked("the grant belongs to another account", reason="wrong_account")
     if account.subject == account.email and claim.account_subject is not None:
         account = Account(claim.account_subject, account.email)  # a stable subject, once known, stays the key
     access = replace(access, user_key=account.subject)
     return Identity(account, await provider.fetch_calendar(access, claim.platform_uuid)), access
-
-
-def _is_same_account(claim: Claim, account: Account) -> bool:
-    """Whether a grant belongs to the account that the calendar was connected with.
-
-    A grant without the scopes that tell the subject has its e-mail address in its place: then the address decides.
-    """
-    if claim.account_subject in {None, account.subject, account.email}:
-        return True
-    return account.subject == account.email and account.email == claim.email
 
 
 def next_anchor(calendar_id: UUID, now: datetime) -> datetime:

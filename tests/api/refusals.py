@@ -24,6 +24,8 @@ TABLES = (
     "rule_evaluations",
     "bot_claims",
     "series_overrides",
+    "connect_links",
+    "consents",
 )
 
 

@@ -19,6 +19,7 @@ from tests.api.rows import MEET, Rows, calendar_ref
 from tests.harness import Project, application
 
 LOG, CALENDARS, WEBHOOKS = "/api/v1/audit_log", "/api/v1/calendars", "/api/v1/webhooks"
+BACK = "https://app.example.com/back"
 HOOK = {"url": "http://127.0.0.1:9/hook", "triggers": ["calendar.events_update"]}
 RANGE = {"created_at_gte": "2026-01-01T00:00:00Z", "created_at_lte": "2026-01-02T00:00:00Z"}
 API = Path(__file__).resolve().parents[2] / "app" / "api"
@@ -55,6 +56,7 @@ class Targets:
             "update_bot": {"bot_name": "Minutes"},
             "update_launcher": {"hand_over_seconds": 90},
             "create_launcher": {"kind": "webhook", "name": "Ours"},
+            "create_connect_link": {"oauth_app_id": made["app"], "return_url": BACK},
         }
         """Of those whose first example does not do."""
 
@@ -98,9 +100,11 @@ async def test_every_write_has_one_entry(
     judge: Judge,
     subtests: pytest.Subtests,
 ) -> None:
+    await rows.sql("UPDATE projects SET return_urls = ARRAY[:back] WHERE id = :id", back=BACK, id=project.id)
     made = {  # whose secrets are sealed by the service
         "get_access_token": (await client.post(CALENDARS, json=credentials)).json()["id"],
         "rotate_secret": (await client.post(WEBHOOKS, json=HOOK)).json()["id"],
+        "app": await rows.app(),
     }
     targets = Targets(rows, credentials, made)
     walked = set()

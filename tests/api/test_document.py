@@ -223,6 +223,7 @@ def test_no_field_of_an_answer_may_be_missing(document: Any) -> None:
         "Key",
         "KeyWithText",
         "Entry",
+        "ConnectLink",
     )
     for name in answers:
         schema = document["components"]["schemas"][name]

@@ -197,6 +197,7 @@ def _bodies(rt: Runtime) -> dict[tuple[str, str], Any]:
         ("list_remote_calendars", "oauth_app_id"): grant,
         ("create_bot", "launcher_id"): {"bot_name": "Notes", "meeting_url": MEET, "join_at": soon},
         ("update_rule", "launcher_id"): {"bot": {"bot_name": "Notes"}},
+        ("create_connect_link", "calendar_id"): {"return_url": "https://app.example.com/back"},
     }
 
 

@@ -8,7 +8,7 @@ in every request of a round and of all later ones, both tokens on each later pag
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from app.errors import AccessLost, AccessTokenRejected, CalendarGone, GrantRevoked, RoundTooLarge
 from app.meetings import Preferences
@@ -19,6 +19,7 @@ from app.providers.base import (
     ChangePage,
     Channel,
     ChannelRequest,
+    Consent,
     Known,
     Notification,
     Platform,
@@ -43,6 +44,9 @@ _LISTING: Final = (
     *(("eventTypes", kind) for kind in _EVENT_TYPES),
 )
 
+_SCOPES: Final = "openid email https://www.googleapis.com/auth/calendar.readonly"
+"""What hosted connect asks for: who it is, and to read calendars. The user may untick the last one."""
+
 
 class GoogleCalendar:
     """The Provider of Google Calendar API v3. Holds no state: one serves every account."""
@@ -53,8 +57,42 @@ class GoogleCalendar:
     def __init__(self, http: ProviderHttp, settings: Settings) -> None:
         self._http = http
         self._api = f"{settings.google_api_url}/calendar/v3"
+        self._consent_url = settings.google_authorize_url
         self._token_url = settings.google_token_url
         self._userinfo_url = settings.google_userinfo_url
+
+    def consent_url(self, consent: Consent) -> str:
+        """Google's consent ("Using OAuth 2.0 for Web Server Applications", "Redirect to Google's OAuth 2.0 server").
+
+        `access_type=offline` asks for a refresh token, which a user who has consented before gets with
+        `prompt=consent` alone.
+        """
+        params = {
+            "client_id": consent.client_id,
+            "redirect_uri": consent.redirect_uri,
+            "response_type": "code",
+            "scope": _SCOPES,
+            "access_type": "offline",
+            "prompt": "consent" if consent.login_hint else "consent select_account",
+            "state": consent.state,
+            "code_challenge": consent.challenge,
+            "code_challenge_method": "S256",
+        }
+        hint = {"login_hint": consent.login_hint} if consent.login_hint else {}
+        return f"{self._consent_url}?{urlencode(params | hint)}"
+
+    async def redeem(self, app: AppCredentials, code: str, consent: Consent) -> TokenAnswer:
+        """The tokens behind a code (the same page, "Exchange authorization code for refresh and access tokens")."""
+        form = {
+            "client_id": app.client_id,
+            "client_secret": app.client_secret,
+            "code": code,
+            "code_verifier": consent.verifier,
+            "redirect_uri": consent.redirect_uri,
+            "grant_type": "authorization_code",
+        }
+        call = Call("google", "redeem", self._token_url, errors.classify_redeem, method="POST", form=form)
+        return resources.read_token(await self._http.send_anonymous(call))
 
     async def refresh(self, app: AppCredentials, refresh_token: str) -> TokenAnswer:
         """A new access token ("Using OAuth 2.0 for Web Server Applications", "Refreshing an access token").

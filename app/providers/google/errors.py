@@ -131,6 +131,17 @@ def classify_refresh(refusal: Refusal) -> ProviderError:
     return ProviderContract(detail)
 
 
+def classify_redeem(refusal: Refusal) -> ProviderError:
+    """A refused code, as a refused refresh but for `invalid_request`: a browser brought the code, so it may be odd.
+
+    Were it our request, it would be the same with every secret of the app: no reason to try the next one.
+    """
+    error = classify_refresh(refusal)
+    if isinstance(error, OAuthAppBroken) and error.error == "invalid_request":
+        return ProviderContract(error.detail)
+    return error
+
+
 _OUR_FAULT = frozenset(
     {
         "invalid_client",

@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from app.errors import ChannelExists, ChannelRefused, ProviderContract, RoundTooLarge
 from app.meetings import Preferences
@@ -22,6 +22,7 @@ from app.providers.base import (
     ChangePage,
     Channel,
     ChannelRequest,
+    Consent,
     Item,
     Known,
     Notification,
@@ -47,6 +48,9 @@ _LONGEST_LIFE = timedelta(minutes=10_069)
 _IDS = 'IdType="ImmutableId"'
 _PREFER: Final = f'outlook.timezone="UTC", {_IDS}'
 
+_SCOPES: Final = "openid offline_access User.Read Calendars.Read"
+"""What hosted connect asks for: who it is, and to read calendars, for as long as it lasts (`offline_access`)."""
+
 
 class MicrosoftCalendar:
     """The Provider of Microsoft Graph v1.0. Holds no state: one serves every account."""
@@ -60,6 +64,38 @@ class MicrosoftCalendar:
         self._api = f"{self._origin}/v1.0"
         self._login, self._tenant = settings.microsoft_login_url, settings.microsoft_tenant
         self._now = now
+
+    def consent_url(self, consent: Consent) -> str:
+        """Microsoft's consent ("OAuth 2.0 authorization code flow", "Request an authorization code").
+
+        Without a hint the user chooses an account: else the one that the browser is signed in with would be taken.
+        """
+        params = {
+            "client_id": consent.client_id,
+            "redirect_uri": consent.redirect_uri,
+            "response_type": "code",
+            "response_mode": "query",
+            "scope": _SCOPES,
+            "state": consent.state,
+            "code_challenge": consent.challenge,
+            "code_challenge_method": "S256",
+        }
+        params |= {"login_hint": consent.login_hint} if consent.login_hint else {"prompt": "select_account"}
+        return f"{self._login}/{consent.tenant or self._tenant}/oauth2/v2.0/authorize?{urlencode(params)}"
+
+    async def redeem(self, app: AppCredentials, code: str, consent: Consent) -> TokenAnswer:
+        """The tokens behind a code (the same page, "Redeem a code for an access token")."""
+        form = {
+            "client_id": app.client_id,
+            "client_secret": app.client_secret,
+            "code": code,
+            "code_verifier": consent.verifier,
+            "redirect_uri": consent.redirect_uri,
+            "grant_type": "authorization_code",
+        }
+        url = f"{self._login}/{app.tenant or self._tenant}/oauth2/v2.0/token"
+        call = Call("microsoft", "redeem", url, errors.classify_redeem, method="POST", form=form)
+        return resources.read_token(await self._http.send_anonymous(call))
 
     async def refresh(self, app: AppCredentials, refresh_token: str) -> TokenAnswer:
         """A new access token, and with nearly every answer a new refresh token; the old one goes on working."""

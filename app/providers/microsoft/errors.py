@@ -149,6 +149,18 @@ def classify_refresh(refusal: Refusal) -> ProviderError:
     return ProviderContract(detail)
 
 
+def classify_redeem(refusal: Refusal) -> ProviderError:
+    """A refused code, as a refused refresh but for `invalid_request`: a browser brought the code, so it may be odd.
+
+    Were it our request, it would be the same with every secret of the app: no reason to try the next one.
+    """
+    error = classify_refresh(refusal)
+    number = _number(refusal.body if isinstance(refusal.body, dict) else {})
+    if isinstance(error, OAuthAppBroken) and error.error == "invalid_request" and number not in _OUR_NUMBERS:
+        return ProviderContract(error.detail)
+    return error
+
+
 _USER_MUST_ACT = frozenset({"invalid_grant", "interaction_required", "login_required", "consent_required"})
 _OUR_FAULT = frozenset(
     {
