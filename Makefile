@@ -25,7 +25,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo run test lint format bench herd storm storm-delivery crash-points properties mutants \
-	fuzz conformance wheels requirements clean
+	test-browser fuzz conformance wheels requirements clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ run: setup ## serve on this machine until Ctrl-C, with the sandbox provider atta
 
 test: lint ## lint, then the whole suite
 	$(BIN)/pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal
+
+test-browser: setup $(VENV)/.browser ## hosted connect in a Chromium (CHROMIUM=…, else one on PATH); pictures in build/browser
+	$(BIN)/pytest -p no:randomly --timeout=180 tests/browser
 
 properties: setup ## random edits, faults, crashes and readers for PROPERTIES_MINUTES (30): does everything converge?
 	$(BIN)/python -m tests.properties
@@ -83,7 +86,7 @@ wheels: setup ## check that each pin has a wheel for Linux x86_64 and aarch64 an
 	@set -e; for platform in $(WHEEL_PLATFORMS); do for python in $(WHEEL_PYTHONS); do \
 	  $(BIN)/uv pip install --quiet --system-certs --dry-run --no-deps --require-hashes --only-binary :all: \
 	    --python-platform $$platform --python-version $$python --target build/wheels \
-	    -r requirements/runtime.txt -r requirements/dev.txt -r requirements/conformance.txt; \
+	    -r requirements/runtime.txt -r requirements/dev.txt -r requirements/browser.txt -r requirements/conformance.txt; \
 	  echo "wheels: complete for $$platform, Python $$python"; \
 	done; done
 
@@ -91,6 +94,7 @@ requirements: setup ## pin requirements/*.in anew; keeps what still fits, UPGRAD
 	$(COMPILE) requirements/runtime.in -o requirements/runtime.txt
 	$(COMPILE) requirements/build.in -o requirements/build.txt
 	$(COMPILE) requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) requirements/browser.in -o requirements/browser.txt
 	$(COMPILE) requirements/conformance.in -o requirements/conformance.txt
 
 clean: ## stop the embedded services; remove their data, the environments and every cache
@@ -105,6 +109,10 @@ $(VENV)/.installed: requirements/runtime.in requirements/runtime.txt requirement
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(INSTALL_PINNED) -r requirements/runtime.txt -r requirements/dev.txt
 	$(BIN)/python $(INSTALL) --no-deps --no-index --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/.installed requirements/browser.txt
+	$(BIN)/python $(INSTALL_PINNED) -r requirements/browser.txt
 	@touch $@
 
 $(CONFORMANCE)/.installed: requirements/conformance.txt tests/javascript/package-lock.json
