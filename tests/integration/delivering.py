@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -36,6 +36,7 @@ class Receiver:
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.busy = 0
         self.most_busy = 0
+        self._let_go = asyncio.Event()
         self.app = Starlette(routes=[Route("/{path:path}", self._receive, methods=["POST"])])
         self.url = ""
 
@@ -49,11 +50,22 @@ class Receiver:
         self.busy += 1
         self.most_busy = max(self.most_busy, self.busy)
         try:
-            await asyncio.sleep(self.delay(path))
+            await self._wait(self.delay(path))
         finally:
             self.busy -= 1
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         return Response(b"so it is" if status != 204 else b"", status_code=status, headers=self.headers)
+
+    async def _wait(self, seconds: float) -> None:
+        if seconds:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._let_go.wait()
+
+    def let_go(self) -> None:
+        """Answer those that wait, however long they were to."""
+        self._let_go.set()
+        self._let_go = asyncio.Event()
 
 
 @asynccontextmanager
@@ -195,7 +207,7 @@ async def claim_all(rt: Runtime) -> list[Claim]:
     return (await claim(rt.db, batch=100, lease_seconds=25, room=100, rooms={})).claims
 
 
-async def eventually(condition: Callable[[], bool], *, seconds: float = 5) -> None:
+async def eventually(condition: Callable[[], bool], *, seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while True:
             if condition():

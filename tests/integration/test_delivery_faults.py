@@ -3,7 +3,6 @@
 import asyncio
 from datetime import timedelta
 from functools import partial
-from time import monotonic
 
 import asyncpg
 import httpx
@@ -190,37 +189,43 @@ async def test_a_long_queue_of_a_paused_endpoint_holds_up_no_other(
 class TestSlots:
     @pytest.fixture
     def overrides(self) -> dict[str, object]:
-        return {"delivery_endpoint_concurrency": 4, "delivery_concurrency": 12, "delivery_timeout_seconds": 3}
+        return {"delivery_endpoint_concurrency": 4, "delivery_concurrency": 12, "delivery_timeout_seconds": 60}
 
     async def test_an_endpoint_has_so_many_at_a_time(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
         await new_endpoint(rt, project, receiver.url)
-        receiver.delay = lambda _: 0.02
-        await send(rt, project, count=60)
-        assert await deliver_due(rt) == 60
-        assert receiver.most_busy == 4
+        await self.deliver(rt, project, receiver, most=4, count=60)
 
     async def test_all_together_have_so_many(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
         for n in range(6):
             await new_endpoint(rt, project, f"{receiver.url}/{n}")
-        receiver.delay = lambda _: 0.02
-        await send(rt, project, count=10)
-        assert await deliver_due(rt) == 60
-        assert receiver.most_busy == 12
+        await self.deliver(rt, project, receiver, most=12, count=10)
+
+    @staticmethod
+    async def deliver(rt: Runtime, project: Project, receiver: Receiver, *, most: int, count: int) -> None:
+        """So many are under way together, and never more; a busy machine may need slower answers for it."""
+        for seconds in (0.02, 0.05, 0.1, 0.2, 0.4):
+            receiver.delay = lambda _, seconds=seconds: seconds  # type: ignore[misc]
+            await send(rt, project, count=count)
+            assert await deliver_due(rt) == 60
+            if receiver.most_busy >= most:
+                break
+        assert receiver.most_busy == most
 
     async def test_a_tar_pit_holds_its_own_slots_only(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
         await new_endpoint(rt, project, f"{receiver.url}/tar")
-        receiver.delay = lambda path: 30.0 if path == "/tar" else 0.0
+        receiver.delay = lambda path: 60.0 if path == "/tar" else 0.0
         await send(rt, project, count=1_000)  # more than one look at the queue shows
         await new_endpoint(rt, project, f"{receiver.url}/healthy", triggers=["calendar.events_update"])
         async with rt.db.transaction() as tx:
             await tx.execute("UPDATE webhook_endpoints SET triggers = ARRAY['calendar.state_change']")
-        started = monotonic()
         async with looping(rt):
             await eventually(lambda: receiver.busy == 4)
             await send(rt, project, count=50)
-            await eventually(lambda: sum(p == "/healthy" for p, _, _ in receiver.requests) == 50, seconds=2.5)
+            await eventually(lambda: _heard(receiver, "/healthy") == 50)
             await eventually(lambda: receiver.busy == 4)  # the last healthy ones are answered, too
-        assert monotonic() - started < 9
+            assert _heard(receiver, "/tar") == 4  # the same four all the while
+            receiver.delay = lambda _: 0.0
+            receiver.let_go()
 
 
 async def test_the_loop_delivers_what_is_committed(rt: Runtime, project: Project, receiver: Receiver) -> None:
@@ -257,9 +262,7 @@ async def test_a_stop_gives_back_what_is_not_finished(rt: Runtime, project: Proj
     async with Courier(rt) as courier:
         await courier.claim()
         await eventually(lambda: receiver.busy > 0)
-        started = monotonic()
-        await courier.finish(grace_seconds=0.1)
-        assert monotonic() - started < 2
+        await courier.finish(grace_seconds=0.1)  # of those that it had waited for the attempts would be counted
     for delivery in await deliveries(rt):
         assert (delivery["state"], delivery["attempt_count"]) == ("pending", 0)
         assert delivery["next_attempt_at"] <= rt.clock.now()
@@ -269,21 +272,28 @@ async def test_a_stop_gives_back_what_is_not_finished(rt: Runtime, project: Proj
 
 async def test_a_stop_lets_finish_what_can(rt: Runtime, project: Project, receiver: Receiver) -> None:
     await new_endpoint(rt, project, receiver.url)
-    receiver.delay = lambda _: 0.3
+    receiver.delay = lambda _: 30.0
     await send(rt, project, count=4)
     async with looping(rt):
         await eventually(lambda: receiver.busy == 4)
+        asyncio.get_running_loop().call_later(0.2, receiver.let_go)  # once it has been told to stop
     assert [d["state"] for d in await deliveries(rt)] == ["succeeded"] * 4
 
 
+def _heard(receiver: Receiver, prefix: str) -> int:
+    return sum(path.startswith(prefix) for path, _, _ in receiver.requests)
+
+
 def _has_heard(receiver: Receiver, count: int) -> bool:
-    return sum(path == "/healthy" for path, _, _ in receiver.requests) == count
+    return _heard(receiver, "/healthy") == count
 
 
 class TestFairness:
     @pytest.fixture
-    def overrides(self) -> dict[str, object]:
-        return {"delivery_concurrency": 16, "delivery_endpoint_concurrency": 8, "delivery_timeout_seconds": 5}
+    def overrides(self, request: pytest.FixtureRequest) -> dict[str, object]:
+        """Attempts that time out where the test is about that."""
+        seconds = 2 if "once_it_is_known" in request.node.name else 60
+        return {"delivery_concurrency": 16, "delivery_endpoint_concurrency": 8, "delivery_timeout_seconds": seconds}
 
     async def test_a_project_of_tar_pits_starves_no_other(
         self, rt: Runtime, project: Project, other_project: Project, receiver: Receiver
@@ -291,13 +301,16 @@ class TestFairness:
         for number in range(30):
             await new_endpoint(rt, project, f"{receiver.url}/tar/{number}")
         await new_endpoint(rt, other_project, f"{receiver.url}/healthy")
-        receiver.delay = lambda path: 30.0 if path.startswith("/tar") else 0.0
+        receiver.delay = lambda path: 60.0 if path.startswith("/tar") else 0.0
         await send(rt, project, count=40)
         async with looping(rt):
             await eventually(lambda: receiver.busy >= 8)
             for heard in range(1, 6):
                 await send(rt, other_project)
-                await eventually(partial(_has_heard, receiver, heard), seconds=2.5)
+                await eventually(partial(_has_heard, receiver, heard))
+            assert _heard(receiver, "/tar") == 8  # the same ones all the while
+            receiver.delay = lambda _: 0.0
+            receiver.let_go()
 
     async def test_a_tar_pit_is_tried_one_at_a_time_once_it_is_known(
         self, rt: Runtime, project: Project, receiver: Receiver
@@ -307,7 +320,7 @@ class TestFairness:
         await send(rt, project, count=30)
         async with looping(rt):
             await eventually(lambda: receiver.busy == 4)
-            await eventually(lambda: len(receiver.requests) > 4, seconds=8)
+            await eventually(lambda: len(receiver.requests) > 4)
             assert receiver.busy <= 5  # the receiver does not notice at once that a client has left
 
 
@@ -333,7 +346,7 @@ class TestWhatWasChangedMeanwhile:
     async def test_an_endpoint_that_says_it_is_gone(self, rt: Runtime, project: Project, receiver: Receiver) -> None:
         await new_endpoint(rt, project, receiver.url)
         receiver.statuses = [410]
-        receiver.delay = lambda _: 0.1
+        receiver.delay = lambda _: 0.4
         await send(rt, project, count=60)
         await deliver_due(rt)
         assert len(receiver.requests) <= 12  # what was under way, and what was claimed before that was recorded
@@ -343,7 +356,7 @@ class TestWhatWasChangedMeanwhile:
         self, rt: Runtime, project: Project, receiver: Receiver, path: str, method: str, body: object = None
     ) -> int:
         """Change it in the middle of a queue; how many had arrived by then."""
-        receiver.delay = lambda p: 0.0 if p == "/new" else 0.2
+        receiver.delay = lambda p: 0.0 if p == "/new" else 0.3  # longer than a look at the endpoint is believed
         transport = httpx.ASGITransport(application(rt))
         async with httpx.AsyncClient(transport=transport, base_url="http://p", headers=project.headers) as client:
             await send(rt, project, count=20)
@@ -358,7 +371,7 @@ class TestWhatWasChangedMeanwhile:
 
 async def eventually_idle(rt: Runtime) -> None:
     """Until nothing is due and nothing is under way."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while any(d["state"] == "pending" for d in await deliveries(rt)):
             await asyncio.sleep(0.02)
     await asyncio.sleep(0.5)  # a send that should not have been would arrive by now

@@ -53,7 +53,7 @@ async def test_a_disabled_endpoints_queue_hides_nobodys(rt: Runtime, project: Pr
     await new_endpoint(rt, project, receiver.url + "/well", triggers=[payloads.STATE_CHANGE])
     await send(rt, project)
     async with looping(rt):
-        await eventually(lambda: any(path == "/well" for path, _, _ in receiver.requests), seconds=10)
+        await eventually(lambda: any(path == "/well" for path, _, _ in receiver.requests))
 
 
 async def test_a_gap_stays_open_for_what_was_lost_beyond_the_digest(

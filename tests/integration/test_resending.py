@@ -335,10 +335,10 @@ async def test_the_loops_of_a_worker_do_it_all(
     loop = asyncio.create_task(sweeps.replays_loop(rt, stop))
     async with looping(rt):
         url = await replay(client, endpoint)
-        await eventually(lambda: len(receiver.requests) == 1_200, seconds=30)
+        await eventually(lambda: len(receiver.requests) == 1_200, seconds=120)
         stop.set()
         await loop
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while any(d["state"] == "pending" for d in await deliveries(rt)):
                 await asyncio.sleep(0.02)
     assert len(set(receiver.ids)) == 1_200
