@@ -291,7 +291,7 @@ async def test_it_stores_nothing_and_waits_for_nobody(client: httpx.AsyncClient,
     async with rt.db.transaction() as tx:
         for table in ("projects", "calendars", "calendar_events", "rules", "bots", "bot_claims"):
             await tx.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(25):
             foretold = await _tried(client, RULE_BODY | {"id": made["id"], "is_enabled": False})
     assert foretold == {event: ("remove", "disabled")}
     assert await counts(rt) == before

@@ -14,11 +14,11 @@ MINUTE = timedelta(minutes=1)
 
 
 async def near(actor: Actor, bots: Bots) -> tuple[Connected, Event, Json]:
-    """A bot that is handed over in a minute, and whose calendar no push reaches any more."""
+    """A bot that is handed over in two minutes, and whose calendar no push reaches any more."""
     await bots.launcher("attendee")
     calendar, event, bot = await bots.scheduled()
     actor.sandbox.push.mode = "drop"
-    actor.advance(timedelta(hours=24) - timedelta(seconds=180) - MINUTE)
+    actor.advance(timedelta(hours=24) - timedelta(seconds=180) - 2 * MINUTE)
     await actor.quiesce()
     return calendar, event, bot
 
@@ -29,7 +29,7 @@ async def test_a_cancellation_that_no_push_told_is_found_before_the_hand_over(ac
     actor.sandbox.world.delete_event(calendar.remote_id, event.id)
     await actor.quiesce()
     assert (await bots.get(bot))["state"] == "scheduled"  # nobody has told
-    actor.advance(MINUTE - timedelta(seconds=3))
+    actor.advance(2 * MINUTE - timedelta(seconds=3))
     await actor.quiesce()
     assert (await bots.get(bot))["state"] == "cancelled"
     actor.advance(timedelta(minutes=5))
@@ -41,14 +41,15 @@ async def test_a_cancellation_that_no_push_told_is_found_before_the_hand_over(ac
 async def test_a_new_link_that_no_push_told_is_found_before_joining(actor: Actor, bots: Bots) -> None:
     """After the hand-over there is another look, right before the meeting."""
     calendar, event, bot = await near(actor, bots)
-    actor.advance(MINUTE + timedelta(seconds=1))
+    actor.advance(2 * MINUTE + timedelta(seconds=1))
     await actor.quiesce()
     launched = await bots.get(bot)
     assert launched["state"] == "launched"
     assert "checked" in [entry["type"] for entry in launched["events"]]
     actor.sandbox.world.update_event(calendar.remote_id, event.id, conference=Conference("zoom", OTHER))
     await actor.quiesce()
-    actor.advance(timedelta(seconds=176))
+    ahead = 5 + calendar.key.bytes[15] % 50  # as long before joining it is the calendar's turn
+    actor.advance(timedelta(seconds=180 - ahead))
     await actor.quiesce()
     assert (await bots.get(bot))["meeting_url"] == OTHER
     alive = [one for one in bots.there() if one.withdrawn_at is None]
@@ -60,7 +61,7 @@ async def test_one_look_serves_all_bots_of_a_calendar(actor: Actor, bots: Bots) 
     [shown] = await actor.events(calendar)
     await bots.on(shown["id"])
     asked = actor.sandbox.requests.count(actor.operation("changes"))
-    actor.advance(MINUTE - timedelta(seconds=3))
+    actor.advance(2 * MINUTE - timedelta(seconds=3))
     await actor.quiesce()
     assert actor.sandbox.requests.count(actor.operation("changes")) == asked + 1
     assert await look_ahead(actor.rt) == 0
@@ -82,7 +83,7 @@ async def test_a_hand_over_waits_for_the_look_and_not_for_long(actor: Actor, bot
 async def test_an_outage_of_the_provider_delays_no_hand_over(actor: Actor, bots: Bots) -> None:
     _, _, bot = await near(actor, bots)
     actor.sandbox.faults.add("unavailable", actor.operation("changes"), times=None)
-    actor.advance(MINUTE - timedelta(seconds=3))
+    actor.advance(2 * MINUTE - timedelta(seconds=3))
     await actor.quiesce()
     actor.advance(timedelta(seconds=4))
     await actor.quiesce()
@@ -95,10 +96,10 @@ async def test_an_outage_of_the_provider_delays_no_hand_over(actor: Actor, bots:
 async def test_a_look_is_asked_for_without_a_launcher_too(actor: Actor, bots: Bots, kind: str) -> None:
     calendar, event, bot = await bots.scheduled()
     actor.sandbox.push.mode = "drop"
-    actor.advance(timedelta(hours=24) - timedelta(seconds=60) - MINUTE)
+    actor.advance(timedelta(hours=24) - timedelta(seconds=60) - 2 * MINUTE)
     await actor.quiesce()
     actor.sandbox.world.delete_event(calendar.remote_id, event.id)
-    actor.advance(MINUTE - timedelta(seconds=3))
+    actor.advance(2 * MINUTE - timedelta(seconds=3))
     await actor.quiesce()
     assert (await bots.get(bot))["state"] == "cancelled"
     assert actor.messages("bot.launch") == []

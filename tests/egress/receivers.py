@@ -88,7 +88,7 @@ async def client(
         await egress.close()
 
 
-async def post(egress: Egress, url: str, *, seconds: float = 3.0) -> EgressAnswer:
+async def post(egress: Egress, url: str, *, seconds: float = 30.0) -> EgressAnswer:
     return await egress.post(url, headers={"x-test": "1"}, body=b"{}", timeout_seconds=seconds)
 
 

@@ -43,9 +43,9 @@ async def test_hazard_34_notification_outruns_the_data(actor: Actor) -> None:
     actor.sandbox.push.mode = "drop"
     actor.add_event(calendar, "Late")
     assert await actor.events(calendar) == []
-    await pass_time(actor, timedelta(seconds=7))
+    await pass_time(actor, timedelta(seconds=1))
     assert await actor.events(calendar) == []
-    await pass_time(actor, timedelta(seconds=2))
+    await pass_time(actor, timedelta(seconds=8))
     assert [event["name"] for event in await actor.events(calendar)] == ["Late"]
     assert await found(actor, calendar) == 0  # a push had told of it
 
@@ -57,11 +57,11 @@ async def test_hazard_34_the_second_look_comes_after_a_minute(actor: Actor) -> N
     await empty_push(actor)
     await pass_time(actor, timedelta(seconds=9))
     assert asked(actor) == before + 2
-    await pass_time(actor, timedelta(seconds=50))
+    await pass_time(actor, timedelta(seconds=30))
     assert asked(actor) == before + 2
     actor.sandbox.push.mode = "drop"
     actor.add_event(calendar, "Very late")
-    await pass_time(actor, timedelta(seconds=11))
+    await pass_time(actor, timedelta(seconds=31))
     assert asked(actor) == before + 3
     assert len(await actor.events(calendar)) == 1
     assert await steps(actor, calendar) == 0

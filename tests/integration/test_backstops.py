@@ -170,7 +170,7 @@ async def test_a_provider_that_hangs_keeps_no_health_from_being_told(actor: Acto
     async with actor.rt.db.transaction() as tx:  # as if its first opener had died
         await tx.execute("DELETE FROM push_channels WHERE state = 'creating'")
     loop = asyncio.create_task(sweeps.clock_loop(actor.rt, stop))
-    for _ in range(40):
+    for _ in range(600):
         await asyncio.sleep(0.05)
         if gate.waiting > 1 and (await state(actor, calendar)).health_status == "healthy":
             break

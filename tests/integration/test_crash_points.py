@@ -213,7 +213,7 @@ class Bench:
 
     async def _sessions_ended(self, worker: Worker) -> None:
         """PostgreSQL has noticed that the worker is dead."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await rows(
                 self._rt,
                 "SELECT FROM pg_stat_activity WHERE application_name = :name AND datname = current_database()",

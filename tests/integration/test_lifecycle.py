@@ -128,7 +128,7 @@ async def test_the_dispatcher_alone_is_enough(actor: Actor) -> None:
 
 async def told(actor: Actor, calendar: Connected) -> None:
     """Until the API shows an event."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await actor.events(calendar):
             await asyncio.sleep(0.05)
 

@@ -146,7 +146,7 @@ async def test_promise_4_a_push_never_waits_for_an_apply(actor: Actor) -> None:
     calendar = await actor.connected()
     async with actor.rt.db.transaction() as tx:
         await hold_like_an_apply(tx, calendar)
-        answer = await asyncio.wait_for(push(actor, calendar), timeout=5)
+        answer = await asyncio.wait_for(push(actor, calendar), timeout=25)
         assert answer.is_success
     async with actor.rt.db.reading() as tx:
         assert await tx.scalar(

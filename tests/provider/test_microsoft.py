@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -216,18 +216,26 @@ async def test_without_redis_a_worker_asks_a_mailbox_one_thing_at_a_time(graph: 
         return page()
 
     graph.mock.get(url__startswith=f"{ORIGIN}/v1.0/me/calendars").mock(side_effect=answer)
-    await asyncio.gather(*(graph.provider.list_calendars(graph.access) for _ in range(5)))
+
+    async def listed() -> None:
+        with suppress(ProviderThrottled):  # so it may end on a busy machine
+            await graph.provider.list_calendars(graph.access)
+
+    await asyncio.gather(*(listed() for _ in range(5)))
     assert most == 1
 
 
 async def test_a_place_that_does_not_come_free_is_throttling(graph: Graph) -> None:
+    is_taken = asyncio.Event()
+
     async def never(_: httpx.Request) -> httpx.Response:
-        await asyncio.sleep(30)
+        is_taken.set()
+        await asyncio.Event().wait()
         return page()
 
     graph.mock.get(url__startswith=f"{ORIGIN}/v1.0/me/calendars").mock(side_effect=never)
     first = asyncio.create_task(graph.provider.list_calendars(graph.access))
-    await asyncio.sleep(0.1)
+    await is_taken.wait()
     with pytest.raises(ProviderThrottled):
         await graph.provider.list_calendars(graph.access)
     first.cancel()

@@ -19,7 +19,7 @@ from demo.processes import free_port
 from tests.harness import Actor, Connected, application, listen
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "receiving.md"
-SECONDS = 20
+SECONDS = 120
 ENDPOINT = "/webhooks"
 
 
