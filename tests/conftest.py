@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import hypothesis
 import pytest
 
 from app import embedded
@@ -24,6 +25,12 @@ from sandbox import Sandbox
 from sandbox.sink import Sink
 from tests.databases import cloned, execute, make_template
 from tests.harness import Actor, LateTransport, Project, Receiver, application, listen, new_project
+
+# The same examples in every run, in whatever time a busy machine takes; `--hypothesis-profile=default` tries others.
+hypothesis.settings.register_profile(
+    "suite", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 PUBLIC_URL = "http://127.0.0.1:1"
 """Where the sandbox pushes to: never dialled, the push client's transport is the application itself."""

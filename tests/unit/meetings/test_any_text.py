@@ -130,6 +130,10 @@ def test_a_megabyte_of_hostile_text(unit: str, benign: float) -> None:
 
     A quadratic search would take 16 times as long for the larger text, and hundreds of times as long as the harmless.
     """
-    half, whole = _seconds(unit, TEXT_LIMIT // 4), _seconds(unit, TEXT_LIMIT)
-    assert whole < 8 * half + benign
-    assert _seconds(unit, 1 << 20) < 60 * benign
+    assert any(_is_linear(unit, benign) for _ in range(6))  # one of them undisturbed
+    assert any(_seconds(unit, 1 << 20) < 60 * benign for _ in range(6))
+
+
+def _is_linear(unit: str, benign: float) -> bool:
+    quarter, whole = _seconds(unit, TEXT_LIMIT // 4), _seconds(unit, TEXT_LIMIT)
+    return whole < 8 * quarter + benign

@@ -99,7 +99,7 @@ def test_there_are_patterns_to_test() -> None:
 def test_no_pattern_goes_back_and_forth(name: str, benign: float) -> None:
     pattern = PATTERNS[name]
     for unit in UNITS:
-        assert any(_is_linear(pattern, unit, benign) for _ in range(3)), f"{pattern.pattern!r} on {unit!r}"
+        assert any(_is_linear(pattern, unit, benign) for _ in range(6)), f"{pattern.pattern!r} on {unit!r}"
 
 
 def _is_linear(pattern: re.Pattern[str], unit: str, benign: float) -> bool:
