@@ -324,8 +324,16 @@ class Actor:
                 found.append(LiveChannel(one.id, one.calendar_id, one.expires_at, channel_id, token))
         return found
 
-    async def push(self, channel: LiveChannel, *, is_change: bool = True) -> httpx.Response:
-        """What the provider would send on this channel: a change, or something that asks for nothing."""
+    async def push(self, channel: LiveChannel, *, is_change: bool = True, is_patient: bool = True) -> httpx.Response:
+        """What the provider would send on this channel: a change, or something that asks for nothing.
+
+        As a provider does, again while it is asked to come again, as a busy machine may do, unless told otherwise.
+        """
+        while (answer := await self._push_once(channel, is_change=is_change)).status_code == 503 and is_patient:
+            pass
+        return answer
+
+    async def _push_once(self, channel: LiveChannel, *, is_change: bool) -> httpx.Response:
         if self.platform == "google":
             headers = {
                 "X-Goog-Channel-ID": channel.channel_id,

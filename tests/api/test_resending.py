@@ -37,7 +37,7 @@ async def _row(rt: Runtime, delivery: str) -> Any:
 
 
 async def _log(rows: Rows, endpoint: UUID, *, state: str, count: int, trigger: str = "calendar.events_update") -> None:
-    """Deliveries a second apart, the last of them a second ago."""
+    """Deliveries a minute apart, the last of them a minute ago."""
     await rows.sql(
         "WITH made AS (SELECT gen_random_uuid() AS id, n FROM generate_series(1, :count) n),"
         " stored AS (INSERT INTO messages (id, project_id, trigger, payload)"
@@ -46,7 +46,7 @@ async def _log(rows: Rows, endpoint: UUID, *, state: str, count: int, trigger: s
         "                         updated_at)"
         " SELECT gen_random_uuid(), :project, id, :endpoint, :trigger, :state,"
         "        CASE WHEN CAST(:state AS text) = 'pending' THEN app_now() END,"
-        "        app_now() - make_interval(secs => n), app_now() - make_interval(secs => n) FROM made",
+        "        app_now() - make_interval(mins => n), app_now() - make_interval(mins => n) FROM made",
         count=count,
         project=rows.project_id,
         endpoint=endpoint,
@@ -146,8 +146,8 @@ async def test_a_replay_is_counted_and_can_be_followed(client: httpx.AsyncClient
         ({"states": ["failed", "succeeded", "merged"]}, 10),
         ({"triggers": ["webhook.test"]}, 1),
         ({"triggers": ["webhook.test", "calendar.events_update"]}, 4),
-        ({"triggers": None, "created_at_gte": _text(now - timedelta(seconds=2.5))}, 3),
-        ({"created_at_lte": _text(now - timedelta(seconds=2.5))}, 1),
+        ({"triggers": None, "created_at_gte": _text(now - timedelta(minutes=2.5))}, 3),
+        ({"created_at_lte": _text(now - timedelta(minutes=2.5))}, 1),
     ]
     for change, count in cases:
         dry = await client.post(f"{WEBHOOKS}/{endpoint}/replay", json=ALWAYS | change | {"dry_run": True})
