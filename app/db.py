@@ -60,12 +60,12 @@ class Clock:
     """What time it is for deciding what is due. Tests move it; production's offset is always zero."""
 
     def __init__(self, *, movable: bool) -> None:
-        self._movable = movable
+        self.is_movable = movable
         self.offset = timedelta()
 
     def advance(self, delta: timedelta) -> None:
         """Let time pass; only where ENVIRONMENT=test."""
-        if not self._movable:
+        if not self.is_movable:
             raise RuntimeError("the clock moves in tests only")
         self.offset += delta
 
@@ -104,6 +104,19 @@ class ReadTx(ABC):
     @abstractmethod
     async def scalar(self, statement: str, params: Params | None = None) -> Any:
         """The first column of the first row, or None."""
+
+
+class _Connection(asyncpg.Connection):
+    """Knows what time it was told, so that it is told once."""
+
+    _offset = timedelta()
+
+    async def keep_time(self, clock: Clock) -> None:
+        """Let `app_now()` be what the clock says. Outside any transaction, whose end could take it back."""
+        if self._offset != clock.offset:
+            offset = clock.offset
+            await self.execute(f"SET punctual.clock_offset = '{offset.total_seconds()}'")
+            self._offset = offset
 
 
 class _Record(asyncpg.Record):
@@ -233,8 +246,9 @@ class Database:
         """Commits when the block ends, rolls back when it raises, then runs the after-commit callbacks."""
         async with self._counted(), self.engine.connect() as connection:
             tx = Tx(connection)
+            if self.clock.is_movable:
+                await self._keep_time((await connection.get_raw_connection()).driver_connection)
             async with connection.begin():
-                await self._set_clock(connection)
                 yield tx
         for callback in tx.callbacks:
             callback()
@@ -246,21 +260,16 @@ class Database:
         That is what READ COMMITTED gives inside a transaction too; without one, every answer saves two round trips.
         """
         async with self._counted(), self._readers.acquire(timeout=_POOL_SECONDS) as connection:
-            if self.clock.offset:
-                async with connection.transaction():
-                    await connection.execute(_SET_CLOCK, str(self.clock.offset.total_seconds()))
-                    yield _Reading(connection, self._watchers)
-            else:
-                yield _Reading(connection, self._watchers)
+            await self._keep_time(connection)
+            yield _Reading(connection, self._watchers)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[DirectTx]:
         """`transaction`, straight on the driver."""
         async with self._counted(), self._readers.acquire(timeout=_POOL_SECONDS) as connection:
             tx = DirectTx(connection, self._watchers)
+            await self._keep_time(connection)
             async with connection.transaction():
-                if self.clock.offset:
-                    await connection.execute(_SET_CLOCK, str(self.clock.offset.total_seconds()))
                 yield tx
         for callback in tx.callbacks:
             callback()
@@ -272,13 +281,8 @@ class Database:
         Only for one that writes and those that read before it: what was written before an error stays.
         """
         async with self._counted(), self._readers.acquire(timeout=_POOL_SECONDS) as connection:
-            tx = DirectTx(connection, self._watchers)
-            if self.clock.offset:
-                async with connection.transaction():
-                    await connection.execute(_SET_CLOCK, str(self.clock.offset.total_seconds()))
-                    yield tx
-            else:
-                yield tx
+            await self._keep_time(connection)
+            yield DirectTx(connection, self._watchers)
 
     @contextmanager
     def watched(self, watcher: Watcher) -> Iterator[None]:
@@ -303,9 +307,9 @@ class Database:
         finally:
             _open.set(_open.get() - 1)
 
-    async def _set_clock(self, connection: AsyncConnection) -> None:
-        if self.clock.offset:
-            await connection.exec_driver_sql(_SET_CLOCK, (str(self.clock.offset.total_seconds()),))
+    async def _keep_time(self, connection: Any) -> None:
+        if self.clock.is_movable:
+            await connection.keep_time(self.clock)
 
     async def recycle(self) -> None:
         """Use new connections from now on; those in use end when they are given back."""
@@ -321,7 +325,6 @@ class Database:
             self._readers.terminate()
 
 
-_SET_CLOCK = "SELECT set_config('punctual.clock_offset', $1, true)"
 _POOL_SECONDS = 30
 _CLOSE_SECONDS = 5
 
@@ -329,6 +332,7 @@ _CLOSE_SECONDS = 5
 def _connect_options(settings: Settings, application: str) -> dict[str, Any]:
     return {
         "dsn": settings.database_url,
+        "connection_class": _Connection,
         "timeout": 10,
         "statement_cache_size": 512,
         "server_settings": {

@@ -2,8 +2,10 @@
 
 import asyncio
 import secrets
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +23,27 @@ async def execute(url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+class _Admin:
+    """One connection that makes and drops the databases of all tests, on a loop that outlives theirs."""
+
+    def __init__(self, url: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="databases", daemon=True).start()
+        self._turn = asyncio.Lock()
+        self._connecting = asyncio.run_coroutine_threadsafe(asyncpg.connect(url), self._loop)
+
+    async def execute(self, statement: str) -> None:
+        """Run it, after those that came before; cancelled or not, it is carried out."""
+        await asyncio.shield(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._run(statement), self._loop)))
+
+    async def _run(self, statement: str) -> None:
+        async with self._turn:
+            await (await asyncio.wrap_future(self._connecting)).execute(statement)
+
+
+_admin = cache(_Admin)
 
 
 def with_database(url: str, name: str) -> str:
@@ -43,8 +66,8 @@ def make_template(admin: str) -> str:
 async def cloned(admin: str, template: str) -> AsyncIterator[str]:
     """The URL of a clone that goes with the block, whoever is still connected to it."""
     name = f"punctual_test_{secrets.token_hex(6)}"
-    await execute(admin, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    await _admin(admin).execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     try:
         yield with_database(admin, name)
     finally:
-        await execute(admin, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await _admin(admin).execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

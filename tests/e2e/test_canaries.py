@@ -28,7 +28,7 @@ SETTINGS = {
 }
 HOOK = {"triggers": ["calendar.state_change"]}
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]  # real processes, which have to start
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]  # real processes, which have to start
 
 
 class Scene:
@@ -87,7 +87,7 @@ class Scene:
             found[:] = (await self.call("GET", f"/webhook_deliveries/{delivery}", expect=200))["attempts"]
             return bool(found)
 
-        await self.stack.until(is_tried, seconds=30, what="an attempt")
+        await self.stack.until(is_tried, seconds=120, what="an attempt")
         return found[0]
 
     async def told(self) -> dict[str, str]:
@@ -201,7 +201,7 @@ async def test_planted_secrets_come_out_nowhere(scene: Scene, echo: str) -> None
     async def has_failed() -> bool:
         return bool(await scene.database.fetchval("SELECT max(failure_count) FROM sync_state"))
 
-    await scene.stack.until(has_failed, seconds=30, what="a sync that is refused")
+    await scene.stack.until(has_failed, seconds=120, what="a sync that is refused")
     told = await scene.told()
     assert [(where, names) for where, text in told.items() if (names := scene.seen_in(text))] == []
     assert "delivery.attempt_crashed" in told["log of worker-1"]

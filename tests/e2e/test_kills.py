@@ -20,7 +20,7 @@ SETTINGS = {
     "LOG_LEVEL": "INFO",
 }
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]  # real processes, which have to start
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]  # real processes, which have to start
 
 
 class Scene:
@@ -102,7 +102,7 @@ class Scene:
         calendar = await self.api("GET", f"/calendars/{self.calendar_id}")
         return bool(calendar["health"]["push"]["active"]) and bool(await self.messages())
 
-    async def until(self, condition: Callable[[], Awaitable[bool]], what: str, *, seconds: float = 30) -> None:
+    async def until(self, condition: Callable[[], Awaitable[bool]], what: str, *, seconds: float = 120) -> None:
         """Poll, with a deadline."""
         await self.stack.until(condition, seconds=seconds, what=what)
 
@@ -159,7 +159,7 @@ async def test_kill_between_commit_and_delivery(database_url: str, redis_url: st
         async def is_told() -> bool:
             return bool(await at.told("Kept"))
 
-        await at.until(is_told, "the message", seconds=60)
+        await at.until(is_told, "the message")
         assert {m["valid"] for m in await at.told("Kept")} == {True}
 
 
@@ -203,7 +203,7 @@ async def start_valkey(port: int) -> asyncio.subprocess.Process:
     """A Redis of this test's own."""
     arguments = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning")
     process = await asyncio.create_subprocess_exec(valkey_server(), *arguments, stdout=asyncio.subprocess.DEVNULL)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -148,7 +148,7 @@ def test_only_a_perfect_result_in_time_holds() -> None:
 
 
 @pytest.mark.slow  # real processes, killed; leases have to run out
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(600)
 async def test_a_small_storm() -> None:
     pipe = asyncio.subprocess.PIPE
     arguments = ("-m", "storm", "--delivery", "--messages", "1000", "--seed", "7")

@@ -84,7 +84,7 @@ SCENARIOS = (
 
 
 @pytest.mark.slow  # some hundred stories
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("harm", HARMS if IS_WHOLE else ALWAYS)
 @pytest.mark.filterwarnings("ignore:The garbage collector is trying to clean up")  # the dead give nothing back
 async def test_a_failure_at_any_await_loses_nothing(settings: Settings, harm: Harm) -> None:

@@ -5,21 +5,19 @@ noted in the stage's journal, which a failure brings along: real time and random
 steps, not in each of its races.
 """
 
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, ClassVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import initialize, rule
 
 from app.providers.base import Platform
 from sandbox.model import Role
 from tests.properties import trouble
 from tests.properties.edits import Editor
-from tests.properties.ground import Ground
 from tests.properties.judge import Judge
+from tests.properties.playing import Machine
 from tests.properties.stage import Stage, Watch
 
 PLATFORMS: st.SearchStrategy[Platform] = st.sampled_from(("google", "microsoft"))
@@ -112,42 +110,8 @@ STORIES = (
 ODDLY = st.sampled_from(["nothing", "crash", "crash", "crash", "both", "edit during a run", "overtaken run"])
 
 
-class Convergence(RuleBasedStateMachine):
+class Convergence(Machine[Stage]):
     """Whatever happens: in the end the API is the world, and everybody was told, of nothing but the truth."""
-
-    ground: ClassVar[Ground]
-    examples: ClassVar[int] = 0
-    steps: ClassVar[int] = 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stage: Stage | None = None
-        self.is_broken = False
-
-    # --- running ---
-
-    def play(self, line: str, work: Coroutine[Any, Any, object]) -> None:
-        """Let one step happen; what goes wrong carries the journal."""
-        Convergence.steps += 1
-        if self.stage is not None:
-            self.stage.journal.append(line)
-        try:
-            self.ground.run(work)
-        except BaseException as exc:
-            self.is_broken = True
-            if self.stage is not None:
-                exc.add_note("The journal:\n" + "\n".join(self.stage.journal))
-            raise
-
-    @property
-    def at(self) -> Stage:
-        """The stage, once it is made."""
-        assert self.stage is not None
-        return self.stage
-
-    def watch(self, number: int) -> Watch:
-        """One of the calendars."""
-        return self.at.watches[number % len(self.at.watches)]
 
     def remote(self, number: int) -> str:
         """Its id at the provider."""
@@ -167,16 +131,6 @@ class Convergence(RuleBasedStateMachine):
         self.editor = Editor(self.stage.sandbox.world)
         self.judge = Judge(self.stage)
         self.play("stock", self._edit([Edit(*one) for one in STOCK[:stock]]))
-
-    def teardown(self) -> None:
-        """The end of every example: what was lost is repaired by time, and everything is judged."""
-        if self.stage is None:
-            return
-        try:
-            if not self.is_broken:
-                self.play("end", self._end())
-        finally:
-            self.ground.run(self.stage.close())
 
     # --- what happens ---
 

@@ -32,7 +32,7 @@ def _ground() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_ground")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.slow  # examples of many steps each
 def test_everything_converges() -> None:
     run_state_machine_as_test(Convergence, settings=SHORT)

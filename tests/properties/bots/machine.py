@@ -5,14 +5,13 @@ make an example repeatable in its steps, not in each of its races.
 """
 
 import asyncio
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, ClassVar, cast, get_args
+from typing import Any, cast, get_args
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import initialize, rule
 
 from app.bots.launchers import Kind
 from app.providers.base import Platform
@@ -26,8 +25,7 @@ from tests.properties.bots.rules import RuleJudge, RuleOwner
 from tests.properties.bots.stage import STATES, BotStage
 from tests.properties.bots.stories import STORIES, Teller
 from tests.properties.bots.worker import BotWorker
-from tests.properties.ground import Ground
-from tests.properties.stage import Watch
+from tests.properties.playing import Machine
 
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 PLATFORMS: st.SearchStrategy[Platform] = st.sampled_from(("google", "microsoft"))
@@ -123,44 +121,8 @@ ORDERED = (
 )
 
 
-class Bots(RuleBasedStateMachine):
+class Bots(Machine[BotStage]):
     """Whatever happens: a meeting that wants a bot gets it, once, in time, and no other meeting does."""
-
-    ground: ClassVar[Ground]
-    examples: ClassVar[int] = 0
-    steps: ClassVar[int] = 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stage: BotStage | None = None
-        self.is_broken = False
-
-    # --- running ---
-
-    def play(self, line: str, work: Coroutine[Any, Any, object]) -> None:
-        """Let one step happen; what goes wrong carries the journal."""
-        Bots.steps += 1
-        if self.stage is not None:
-            self.stage.journal.append(line)
-        try:
-            self.ground.run(work)
-            if self.stage is not None and hasattr(self, "judge"):
-                self.ground.run(self.judge.always())
-        except BaseException as exc:
-            self.is_broken = True
-            if self.stage is not None:
-                exc.add_note("The journal:\n" + "\n".join(self.stage.journal))
-            raise
-
-    @property
-    def at(self) -> BotStage:
-        """The stage, once it is made."""
-        assert self.stage is not None
-        return self.stage
-
-    def watch(self, number: int) -> Watch:
-        """One of the calendars."""
-        return self.at.watches[number % len(self.at.watches)]
 
     @initialize(
         platform=PLATFORMS,
@@ -189,16 +151,6 @@ class Bots(RuleBasedStateMachine):
         self.play("ordered", self._order(ORDERED[:stock]))
         if rule >= 0:
             self.play("ruled", self._rule("make", rule))
-
-    def teardown(self) -> None:
-        """The end of every example: what was in the way is repaired, and everything is judged."""
-        if self.stage is None:
-            return
-        try:
-            if not self.is_broken:
-                self.play("end", self._end())
-        finally:
-            self.ground.run(self.stage.close())
 
     # --- what happens ---
 
@@ -306,6 +258,10 @@ class Bots(RuleBasedStateMachine):
             self.play("delete", at.delete_calendar(watch))
 
     # --- how ---
+
+    async def _always(self) -> None:
+        if hasattr(self, "judge"):
+            await self.judge.always()
 
     async def _edit(self, edits: Any) -> None:
         for one in edits:

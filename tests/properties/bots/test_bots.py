@@ -22,7 +22,7 @@ def _ground() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_ground")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.slow  # examples of many steps each
 def test_every_meeting_gets_its_bot_once() -> None:
     run_state_machine_as_test(Bots, settings=settings(SHORT, max_examples=4, stateful_step_count=7))
