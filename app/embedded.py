@@ -62,6 +62,7 @@ MEMORY_BYTES: Final = 2 << 30  # the suite takes 150 MB with four processes; WAL
 FAST_SETTINGS: Final = {
     "fsync": "off",
     "full_page_writes": "off",
+    "io_method": "sync",  # from memory to memory: no worker is faster
     "max_wal_senders": "0",
     "wal_level": "minimal",
 }

@@ -159,8 +159,10 @@ async def test_a_small_storm() -> None:
         if process.returncode is None:
             process.terminate()
             await process.wait()
-    last = said.decode().splitlines()[-1]
-    assert process.returncode == 0, (said.decode(), failed.decode())
+    *told, last = said.decode().splitlines()
+    is_late = any(line.startswith("  LATE: ") for line in told)  # on a busy machine that alone is no fault
+    assert not [line for line in told if re.match("  (LOST|FORGED|UNDONE|DISORDERED|INCONSISTENT): ", line)]
+    assert process.returncode == is_late, (said.decode(), failed.decode())
     assert re.fullmatch(
         r"storm-delivery: 1000 messages, [1-9]\d* kills, lost 0, forged 0, duplicates \d+, recovered in \d+ s", last
     )
