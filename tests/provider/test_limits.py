@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import current_task, get_running_loop
-from collections import Counter
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
@@ -26,7 +26,7 @@ async def _limits(redis_url: str, *, user: int = 60, app: int = 6_000) -> AsyncI
         yield Limits(settings, redis)
 
 
-_slept: Counter[asyncio.Task[Any] | None] = Counter()
+_slept: defaultdict[asyncio.Task[Any] | None, float] = defaultdict(float)
 """Seconds that each task was told to sleep: how long a busy machine lets it sleep says nothing."""
 
 
