@@ -42,7 +42,7 @@ test: lint ## lint, then the whole suite
 	$(BIN)/pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal
 
 test-browser: setup $(VENV)/.browser ## hosted connect in a Chromium (CHROMIUM=…, else one on PATH); pictures in build/browser
-	$(BIN)/pytest -p no:randomly --timeout=180 tests/browser
+	$(BIN)/pytest --timeout=180 tests/browser
 
 properties: setup ## random edits, faults, crashes and readers for PROPERTIES_MINUTES (30): does everything converge?
 	$(BIN)/python -m tests.properties
