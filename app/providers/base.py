@@ -162,6 +162,17 @@ class Consent:
         """The digest of the verifier."""
         return base64.urlsafe_b64encode(sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
 
+    def form(self, app: AppCredentials, code: str) -> dict[str, str]:
+        """What the code is redeemed with (RFC 6749, 4.1.3; RFC 7636, 4.5)."""
+        return {
+            "client_id": app.client_id,
+            "client_secret": app.client_secret,
+            "code": code,
+            "code_verifier": self.verifier,
+            "redirect_uri": self.redirect_uri,
+            "grant_type": "authorization_code",
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class TokenAnswer:

@@ -83,14 +83,7 @@ class GoogleCalendar:
 
     async def redeem(self, app: AppCredentials, code: str, consent: Consent) -> TokenAnswer:
         """The tokens behind a code (the same page, "Exchange authorization code for refresh and access tokens")."""
-        form = {
-            "client_id": app.client_id,
-            "client_secret": app.client_secret,
-            "code": code,
-            "code_verifier": consent.verifier,
-            "redirect_uri": consent.redirect_uri,
-            "grant_type": "authorization_code",
-        }
+        form = consent.form(app, code)
         call = Call("google", "redeem", self._token_url, errors.classify_redeem, method="POST", form=form)
         return resources.read_token(await self._http.send_anonymous(call))
 

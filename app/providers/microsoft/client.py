@@ -85,14 +85,7 @@ class MicrosoftCalendar:
 
     async def redeem(self, app: AppCredentials, code: str, consent: Consent) -> TokenAnswer:
         """The tokens behind a code (the same page, "Redeem a code for an access token")."""
-        form = {
-            "client_id": app.client_id,
-            "client_secret": app.client_secret,
-            "code": code,
-            "code_verifier": consent.verifier,
-            "redirect_uri": consent.redirect_uri,
-            "grant_type": "authorization_code",
-        }
+        form = consent.form(app, code)
         url = f"{self._login}/{app.tenant or self._tenant}/oauth2/v2.0/token"
         call = Call("microsoft", "redeem", url, errors.classify_redeem, method="POST", form=form)
         return resources.read_token(await self._http.send_anonymous(call))
