@@ -6,7 +6,8 @@ from typing import Any
 from tests.properties import customer
 from tests.properties.customer import Inconsistent, Reader, Told
 from tests.properties.oracle import expected, shown
-from tests.properties.stage import Run, Stage, Watch
+from tests.properties.stage import Stage
+from tests.properties.watching import Run, Watch
 
 Json = dict[str, Any]
 

@@ -18,7 +18,8 @@ from tests.properties import trouble
 from tests.properties.edits import Editor
 from tests.properties.judge import Judge
 from tests.properties.playing import Machine
-from tests.properties.stage import Stage, Watch
+from tests.properties.stage import Stage
+from tests.properties.watching import Watch
 
 PLATFORMS: st.SearchStrategy[Platform] = st.sampled_from(("google", "microsoft"))
 NUMBERS = st.integers(0, 63)

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 from hypothesis.stateful import RuleBasedStateMachine
 
 from tests.properties.ground import Ground
-from tests.properties.stage import Stage, Watch
+from tests.properties.stage import Stage
+from tests.properties.watching import Watch
 
 _S = TypeVar("_S", bound=Stage)
 

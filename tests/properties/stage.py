@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from contextvars import Context
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -24,58 +23,17 @@ from app.settings import Settings
 from sandbox import Sandbox
 from sandbox.faults import Gate
 from sandbox.model import Account, Change, Role
-from tests.harness import Actor, Connected, LateTransport, application, new_project
+from tests.harness import Actor, LateTransport, application, new_project
 from tests.properties.customer import Reader
 from tests.properties.ground import Ground
-from tests.properties.oracle import Chronicle, Span
+from tests.properties.oracle import Chronicle
 from tests.properties.trouble import CHANGES, Trouble
+from tests.properties.watching import Run, Sync, Watch
 from tests.properties.worker import Worker
 
-ENDLESS = 1 << 60
 LONGEST_RETRY = timedelta(days=2)
 UNUSED = timedelta(days=80)
 """A grant of Microsoft that nobody used for ninety days is over."""
-
-
-@dataclass(slots=True)
-class Run:
-    """One run of a calendar: what of the world's log it can have seen (`first` before it began, `last` at its end)."""
-
-    calendar_id: UUID
-    began: datetime
-    first: int
-    first_tick: int
-    ended: datetime | None = None
-    last: int = ENDLESS
-    result: str = "begun"
-    window: Span | None = None
-
-
-@dataclass(slots=True)
-class Watch:
-    """What is known about one connected calendar."""
-
-    connected: Connected
-    role: Role = "owner"
-    unheard: int = -1
-    """Tick of the newest change that nobody may have been told of: a later run sees it."""
-    is_lied_to: bool = False
-    """Whether a delta may have kept something back: only a full listing sees it."""
-    may_disconnect: bool = False
-    """Whether there was a reason to."""
-    is_watched: bool = False
-    """Whether it had a live channel, when everything was last quiet."""
-
-
-@dataclass(slots=True)
-class Sync:
-    """A calendar's row of `sync_state`, and its state."""
-
-    state: str
-    is_due: bool
-    is_failing: bool
-    window: Span | None
-    has_channel: bool
 
 
 class Stage:

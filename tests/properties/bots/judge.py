@@ -14,7 +14,7 @@ from tests.properties.bots.rules import RuleJudge
 from tests.properties.bots.stage import KEPT_SECONDS, LIVE, STATES, BotStage, Wish, ids_of
 from tests.properties.judge import Judge
 from tests.properties.oracle import expected
-from tests.properties.stage import Watch
+from tests.properties.watching import Watch
 
 Json = dict[str, Any]
 Place = tuple[str, datetime, datetime]

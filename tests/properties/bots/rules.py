@@ -14,7 +14,7 @@ from app.ids import BOT, EVENT, RULE, parse, public
 from sandbox.model import Instance
 from tests.properties.bots.stage import STATES, BotStage
 from tests.properties.oracle import expected
-from tests.properties.stage import Watch
+from tests.properties.watching import Watch
 
 Json = dict[str, Any]
 Key = tuple[str, str]

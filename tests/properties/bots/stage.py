@@ -14,7 +14,8 @@ from sandbox.backends.book import Bot as There
 from tests.harness import listen
 from tests.properties.bots.worker import BotWorker
 from tests.properties.ground import Ground
-from tests.properties.stage import Stage, Watch
+from tests.properties.stage import Stage
+from tests.properties.watching import Watch
 from tests.properties.worker import Worker
 
 Json = dict[str, Any]
