@@ -96,8 +96,7 @@ def scope_problem(scope: Scope) -> Responses:
     """The 403 of an operation that needs this scope; every key has the least of them."""
     if scope == SCOPES[0]:
         return {}
-    told = _response(403, ["insufficient_scope"])
-    return {403: told | {"description": f"{told['description']}. The key needs the scope {scope}"}}
+    return {403: _response(403, ["insufficient_scope"])}
 
 
 def only(responses: Responses, *statuses: int) -> Responses:

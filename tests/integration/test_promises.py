@@ -36,9 +36,10 @@ async def stored(actor: Actor, calendar: Connected) -> tuple[int, int, str | Non
     return events, messages, cursor
 
 
-async def push(actor: Actor, calendar: Connected) -> httpx.Response:
+async def push(actor: Actor, calendar: Connected, *, is_patient: bool = True) -> httpx.Response:
     """What the provider sends on the calendar's live channel."""
-    return await actor.push(next(c for c in actor.live() if c.calendar_id == calendar.remote_id))
+    channel = next(c for c in actor.live() if c.calendar_id == calendar.remote_id)
+    return await actor.push(channel, is_patient=is_patient)
 
 
 async def test_promise_1_change_message_and_cursor_commit_together_or_not_at_all(actor: Actor) -> None:
@@ -164,7 +165,7 @@ async def test_promise_4_a_push_that_cannot_be_stored_in_a_second_is_sent_again(
     calendar = await actor.connected()
     async with actor.rt.db.transaction() as tx:
         await tx.row("SELECT 1 FROM sync_state WHERE calendar_id = :c FOR UPDATE", {"c": calendar.key})
-        answer = await push(actor, calendar)
+        answer = await push(actor, calendar, is_patient=False)
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
     assert (await push(actor, calendar)).is_success

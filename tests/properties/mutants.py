@@ -210,14 +210,14 @@ MUTANTS = (
     _one(
         "watermark-is-exclusive",
         "8: a reader never misses a row",
-        "app/api/queries.py",
+        "app/api/event_queries.py",
         '"updated_after": "e.updated_at >= :updated_after"',
         '"updated_after": "e.updated_at > :updated_after"',
     ),
     _one(
         "no-horizon",
         "8: a reader never misses a row",
-        "app/api/queries.py",
+        "app/api/event_queries.py",
         "SELECT least(clock.at, writers.oldest)",
         "SELECT greatest(clock.at, writers.oldest)",
     ),
