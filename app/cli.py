@@ -173,7 +173,7 @@ def create_project(name: str, *, as_json: bool) -> None:
 
 @projects.command("limits")
 @click.argument("project_id")
-@click.option("--reads", type=_LIMIT, help="Reads (GET) in a minute; 0: no limit; default: the server's.")
+@click.option("--reads", type=_LIMIT, help="Reads in a minute; 0: no limit; default: the server's.")
 @click.option("--writes", type=_LIMIT, help="Everything else in a minute; likewise.")
 @click.option("--json", "as_json", is_flag=True)
 def limit_project(project_id: str, reads: int | str | None, writes: int | str | None, *, as_json: bool) -> None:

@@ -73,6 +73,13 @@ async def test_who_pays(client: httpx.AsyncClient, api: httpx.AsyncClient, rows:
     assert (await client.post(WEBHOOKS, json=HOOK, headers=reader)).status_code == 429
 
 
+async def test_what_a_reading_key_may_ask_is_a_read(client: httpx.AsyncClient, rows: Rows) -> None:
+    """A dry run is a POST that changes nothing; it leaves the project its writes."""
+    reader = {"Authorization": f"Token {(await rows.key(scope='read')).text}"}
+    answer = await client.post("/api/v1/rules/dry_run", json={}, headers=reader)
+    assert (answer.status_code, answer.headers["ratelimit"].split(";")[:2]) == (422, ['"reads"', "r=3"])
+
+
 async def test_a_refused_request_is_not_read_and_does_nothing(client: httpx.AsyncClient, rt: Runtime) -> None:
     for _ in range(2):
         await client.post(WEBHOOKS, json=HOOK)
@@ -162,6 +169,20 @@ async def test_a_bucket_fills_again(redis_url: str) -> None:
         assert await process.granted(project_id, 3) == 0
         process.now += 21
         assert await process.granted(project_id, 3) == 3
+
+
+async def test_a_clock_that_is_set_back_locks_nobody_out(redis_url: str) -> None:
+    """Buckets are times of Redis' clock: another one's after a failover may be an hour behind."""
+    async with Redis.from_url(redis_url) as redis:
+        process, project_id = Process(redis), new_id()
+        assert await process.granted(project_id, 3) == 3
+        [bucket] = await redis.keys("punctual:allowance:*")
+        await redis.incrbyfloat(bucket, 3_600_000)
+        process.now += 21
+        standing = await process.read(project_id, 3)
+        assert standing is not None
+        assert standing.retry_after is not None
+        assert standing.retry_after <= 20
 
 
 async def test_redis_forgets_and_holds_no_names(redis_url: str) -> None:
