@@ -31,12 +31,13 @@ LEASES_MOST: Final = 10_000
 """Projects and kinds whose rest a process remembers."""
 
 # A leaky bucket as a meter: KEYS when the bucket will be full, if nothing more is taken. ARGV ms between two requests
-# at the full rate, ms of the window, requests wanted. Answers {granted, ms until full, ms until one more is there}.
+# at the full rate, ms of the window, requests wanted. Answers {granted, ms until full, ms until one more is there}. What is further away
+# than the window was written by a clock that has been set back, or by a server's before a failover.
 _TAKE = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + clock[2] / 1000
-local full = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now)
 local interval, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+local full = math.min(math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now), now + window)
 local granted = math.min(tonumber(ARGV[3]), math.floor((now + window - full) / interval + 0.001))
 if granted < 1 then return {0, math.ceil(full - now), math.ceil(full + interval - window - now)} end
 full = full + granted * interval
