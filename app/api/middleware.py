@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import connect
 from app.api.problems import InternalError, TimedOut, problem_response
+from app.errors import RequestError
 from app.ids import new_id, public
 from app.telemetry import REQUESTS, log
 
@@ -50,8 +51,7 @@ class Observed:
             except Exception as exc:  # noqa: BLE001 - the HTTP 500 handler: whatever it is, the customer gets an answer
                 log.error("http.failed", error=type(exc).__name__, route=_route(scope), exc_info=exc)
                 if not status:
-                    response = _failure(scope, request_id)
-                    await response(scope, receive, send_with_id)
+                    await _failure(scope, InternalError())(scope, receive, send_with_id)
             finally:
                 _observe(scope, status=status, seconds=perf_counter() - started)
 
@@ -74,8 +74,7 @@ class Observed:
             if not limit.expired():
                 raise
             log.warning("http.timed_out", route=_route(scope))
-            response = problem_response(TimedOut(headers=_RETRY), request_id=scope["state"]["request_id"])
-            await response(scope, receive, send)
+            await _failure(scope, TimedOut(headers=_RETRY))(scope, receive, send)
 
 
 def _request_id(scope: Scope) -> str:
@@ -85,10 +84,10 @@ def _request_id(scope: Scope) -> str:
     return public("req", new_id())
 
 
-def _failure(scope: Scope, request_id: str) -> Response:
+def _failure(scope: Scope, error: RequestError) -> Response:
     if scope["path"].startswith(connect.PREFIX):
-        return connect.failure(InternalError())
-    return problem_response(InternalError(), request_id=request_id)
+        return connect.failure(error)
+    return problem_response(error, request_id=scope["state"]["request_id"])
 
 
 def _route(scope: Scope) -> str:

@@ -47,6 +47,15 @@ async def test_a_request_that_waits_for_a_lock_leaves_nothing(
     assert (await client.post(CALENDARS, json=credentials)).status_code == 201
 
 
+async def test_who_is_about_to_connect_gets_a_page(rt: Runtime, project: Project) -> None:
+    async with rt.db.transaction() as tx:
+        await tx.execute("LOCK TABLE connect_links IN ACCESS EXCLUSIVE MODE")
+        async with impatient(rt, project, LIMITS[0]) as hasty:
+            answer = await hasty.get(f"/connect/{'t' * 43}")
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "text/html; charset=utf-8")
+    assert answer.headers["retry-after"]
+
+
 async def test_a_body_that_never_ends(rt: Runtime, project: Project) -> None:
     async def endless() -> AsyncIterator[bytes]:
         yield b"{"
