@@ -1,6 +1,7 @@
 """The end of a consent: a calendar is connected or reconnected and the link used up, in one transaction.
 
-Lock order: the calendar's row, the link's, then what `calendars` takes.
+Lock order: the calendar's row, its OAuth app's, the link's, then what `calendars` takes. An app takes its links with it
+when it is deleted.
 """
 
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ async def keep(rt: Runtime, *, consent_id: UUID, link: Link, grant: Grant) -> Ou
 async def _keep(rt: Runtime, consent_id: UUID, link: Link, grant: Grant) -> Outcome:
     async with rt.db.transaction() as tx:
         calendar = await _locked(tx, link)
+        platform = await oauth_apps.hold(tx, project_id=link.project_id, app_id=link.oauth_app_id)
         stored = await tx.row(_LINK, {"id": link.id})
         if stored is None or (calendar is None and link.calendar_id is not None):
             return Outcome(None, "withdrawn")
@@ -84,9 +86,9 @@ async def _keep(rt: Runtime, consent_id: UUID, link: Link, grant: Grant) -> Outc
         if problem is not None:
             await note(tx, consent_id=consent_id, link=link, problem=problem)
             return Outcome(stored.connected_id, problem)
-        calendar_id = await _stored(rt, tx, link, calendar, grant)
-        if calendar_id is None:
+        if platform is None:
             return Outcome(None, "withdrawn")
+        calendar_id = await _stored(rt, tx, link, calendar, grant)
         await tx.execute(_USE_UP, {"id": link.id, "calendar": calendar_id})
         await tx.execute(_OUTCOME, {"id": consent_id, "outcome": "connected"})
     log.info("connect.connected", link=str(link.id), calendar=str(calendar_id), is_new=calendar is None)
@@ -115,10 +117,8 @@ def _objection(link: Link, calendar: Row | None, grant: Grant, *, is_used: bool)
     return None
 
 
-async def _stored(rt: Runtime, tx: Tx, link: Link, calendar: Row | None, grant: Grant) -> UUID | None:
-    """The calendar with the new grant; None where its OAuth app is gone."""
-    if await oauth_apps.hold(tx, project_id=link.project_id, app_id=link.oauth_app_id) is None:
-        return None
+async def _stored(rt: Runtime, tx: Tx, link: Link, calendar: Row | None, grant: Grant) -> UUID:
+    """The calendar with the new grant."""
     await oauth_apps.note_worked(tx, grant.secret_id)
     if calendar is not None:
         patch = CalendarPatch(

@@ -11,6 +11,7 @@ from sandbox import Sandbox
 from tests.api.refusals import refused
 from tests.connect.visiting import BACK, Application, Visitor, answer_of, browser, new_app
 from tests.harness import BOTH, Actor, Project
+from tests.integration.test_races import until_it_waits
 
 HOSTILE = "x\r\nSet-Cookie: a=b\r\n\r\n\"><script>alert(1)</script>&error=none#'"
 
@@ -269,6 +270,22 @@ async def test_two_ways_that_end_in_one_moment(actor: Actor, application: Applic
     told = sorted(await asyncio.gather(*ends), key=len)
     assert told[1] == told[0] | {"error": "already_used"}
     assert len(await _calendars(actor)) == 1
+
+
+async def test_a_way_that_ends_while_its_app_is_deleted(
+    actor: Actor, application: Application, visitor: Visitor
+) -> None:
+    """Both take the app before the link: they do not wait for each other in a circle."""
+    callback = await visitor.decide(await visitor.set_out(await application.link()), actor.new_account())
+    gate = actor.sandbox.faults.gate("token")
+    end = asyncio.create_task(visitor.http.get(callback))
+    await gate.reached()
+    async with actor.rt.db.transaction() as tx:  # as DELETE does it
+        await tx.row("SELECT id FROM oauth_apps FOR UPDATE")
+        actor.sandbox.faults.gates.pop("token").release()
+        await until_it_waits(tx)
+        await tx.execute("DELETE FROM oauth_apps")
+    assert (await end).status_code == 410
 
 
 async def test_who_dies_over_it_leaves_the_link_as_it_was(
