@@ -31,8 +31,8 @@ LEASES_MOST: Final = 10_000
 """Projects and kinds whose rest a process remembers."""
 
 # A leaky bucket as a meter: KEYS when the bucket will be full, if nothing more is taken. ARGV ms between two requests
-# at the full rate, ms of the window, requests wanted. Answers {granted, ms until full, ms until one more is there}. What is further away
-# than the window was written by a clock that has been set back, or by a server's before a failover.
+# at the full rate, ms of the window, requests wanted. Answers {granted, ms until full, ms until one more is there}.
+# What is further away than the window was written by a clock that was set back, or by another server's before a failover.
 _TAKE = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + clock[2] / 1000

@@ -86,8 +86,8 @@ async def caller_of(runtime: Runtime, tx: ReadTx, key: tuple[UUID, bytes]) -> Ca
 async def admit(request: Request, caller: Caller, scope: Scope) -> None:
     """Count the request; RateLimited, or Forbidden where the key may not do what needs this scope.
 
-    Whatever a good key asks is counted, refused or not. What any key may ask costs a read, and so does what this one may
-    not, so that a key that only reads cannot use up its project's writes.
+    Whatever a good key asks is counted, refused or not. What every key may ask costs a read, and so does what this one
+    may not, so that a key that only reads cannot use up its project's writes.
     """
     runtime: Runtime = request.app.state.runtime
     is_allowed = holds(caller.scope, scope)
