@@ -32,7 +32,7 @@ LEASES_MOST: Final = 10_000
 
 # A leaky bucket as a meter: KEYS when the bucket will be full, if nothing more is taken. ARGV ms between two requests
 # at the full rate, ms of the window, requests wanted. Answers {granted, ms until full, ms until one more is there}.
-# What is further away than the window was written by a clock that was set back, or by another server's before a failover.
+# What is further away than the window was written by a clock that was set back, or another server's before a failover.
 _TAKE = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + clock[2] / 1000

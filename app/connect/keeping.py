@@ -144,6 +144,6 @@ async def _stored(rt: Runtime, tx: Tx, link: Link, calendar: Row | None, grant: 
 
 async def note(tx: Tx, *, consent_id: UUID, link: Link, problem: Problem) -> None:
     """Remember how a consent ended, for the same answer arriving again, and for who opens the link again."""
-    await tx.execute(_OUTCOME, {"id": consent_id, "outcome": problem})
-    if problem in _TOLD_AGAIN:
+    if problem in _TOLD_AGAIN:  # the link first, as everywhere: it takes its consents with it
         await tx.execute(_LAST_ERROR, {"id": link.id, "problem": problem})
+    await tx.execute(_OUTCOME, {"id": consent_id, "outcome": problem})

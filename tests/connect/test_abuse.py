@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from contextvars import Context
 from typing import Any
 
 import httpx
@@ -286,6 +287,16 @@ async def test_a_way_that_ends_while_its_app_is_deleted(
         await until_it_waits(tx)
         await tx.execute("DELETE FROM oauth_apps")
     assert (await end).status_code == 410
+
+
+async def test_a_refusal_while_its_link_is_forgotten(actor: Actor, application: Application, visitor: Visitor) -> None:
+    callback = await visitor.decide(await visitor.set_out(await application.link()), actor.new_account(), allow=False)
+    async with actor.rt.db.transaction() as tx:  # as whatever takes a link with it
+        await tx.row("SELECT id FROM connect_links FOR UPDATE")
+        end = asyncio.create_task(visitor.come_back(callback), context=Context())
+        await until_it_waits(tx)
+        await tx.execute("DELETE FROM connect_links")
+    assert await end == {"error": "access_denied"}
 
 
 async def test_who_dies_over_it_leaves_the_link_as_it_was(
