@@ -14,6 +14,7 @@ from alembic.config import Config
 
 from app.ids import new_id
 from app.meetings import Choice, MeetingCandidate
+from app.oauth_apps import TRIED_ORDER
 from app.providers.base import Attendee, Person, RemoteEvent
 from app.sync import content
 
@@ -158,3 +159,35 @@ async def test_app_now_is_the_clock_unless_it_is_moved(database_url: str) -> Non
     await connection.close()
     assert round(float(ahead)) == 3600
     assert abs(float(after)) < 1
+
+
+_BEFORE_SCOPES = """
+INSERT INTO projects (id, name) VALUES (gen_random_uuid(), 'p');
+INSERT INTO api_keys (id, project_id, secret_hash) SELECT gen_random_uuid(), id, '' FROM projects;
+INSERT INTO oauth_apps (id, project_id, platform, client_id) SELECT gen_random_uuid(), id, 'google', 'c' FROM projects;
+INSERT INTO oauth_app_secrets (id, oauth_app_id, secret_sealed, created_at, last_worked_at, refused_at)
+SELECT gen_random_uuid(), a.id, convert_to(s.name, 'UTF8'), now() - created, now() - worked, now() - refused
+  FROM oauth_apps a, (VALUES
+       ('worked long ago', interval '20 days', interval '10 days', CAST(NULL AS interval)),
+       ('works', '9 days', '1 hour', NULL),
+       ('refused', '1 day', NULL, '20 hours'), ('candidate', '2 hours', NULL, NULL)) s (name, created, worked, refused);
+"""
+_READING_KEY = """
+INSERT INTO api_keys (id, project_id, name, scope, secret_hash)
+SELECT gen_random_uuid(), id, 'r', 'read', '' FROM projects
+"""
+
+
+async def test_keys_and_secrets_mean_what_they_meant(config: Config, database_url: str) -> None:
+    """A key of before may do everything; a key that may not is none to the release before."""
+    await asyncio.to_thread(command.downgrade, config, "0007")
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(_BEFORE_SCOPES)
+    await asyncio.to_thread(command.upgrade, config, "head")
+    assert await connection.fetchval("SELECT scope FROM api_keys") == "admin"
+    tried = await connection.fetch(f"SELECT secret_sealed FROM oauth_app_secrets ORDER BY {TRIED_ORDER}")
+    assert [row[0].decode() for row in tried] == ["candidate", "works", "worked long ago", "refused"]
+    await connection.execute(_READING_KEY)
+    await asyncio.to_thread(command.downgrade, config, "0007")
+    assert await connection.fetchval("SELECT count(*) FROM api_keys WHERE revoked_at IS NULL") == 1
+    await connection.close()
