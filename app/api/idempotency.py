@@ -61,7 +61,8 @@ class Once:
         if row.body_hash != self.body_hash:
             raise Conflict("this Idempotency-Key came with another body before", code="idempotency_key_reused")
         body = self.runtime.cipher.open_bytes(row.response_sealed, _place(row.id))
-        return Response(body, status_code=row.status, media_type="application/json", headers={REPLAYED: "true"})
+        headers = {REPLAYED: "true", "Cache-Control": "no-store"}  # some show a secret
+        return Response(body, status_code=row.status, media_type="application/json", headers=headers)
 
     async def run(self, tx: Tx, operation: Callable[[], Awaitable[Response]]) -> Response:
         """Answer as the first time, or run the operation and keep its answer. Conflict beside a running twin."""

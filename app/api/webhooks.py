@@ -210,7 +210,7 @@ async def create_endpoint(
         }
         await tx.execute(_INSERT, params)
         shown = await _read(tx, project_id, endpoint_id=endpoint_id)
-        return answer(shown | {"secret": key.shown}, status=201)
+        return answer(shown | {"secret": key.shown}, status=201, headers={"Cache-Control": "no-store"})
 
     return await once.run(tx, create)
 
@@ -324,7 +324,8 @@ async def rotate_secret(
     async def rotate() -> Response:
         rotated = await secrets.rotate(tx, rt.cipher, project_id=project_id, endpoint_id=key, grace_seconds=grace)
         shown = {"secret": rotated.key.shown, "public_key": rotated.key.public_key}
-        return answer(shown | {"previous_expires_at": instant(rotated.previous_expires_at)})
+        content = shown | {"previous_expires_at": instant(rotated.previous_expires_at)}
+        return answer(content, headers={"Cache-Control": "no-store"})
 
     return await once.run(tx, rotate)
 

@@ -40,6 +40,7 @@ async def test_a_secret_that_is_shown_once_is_shown_again_to_who_missed_it(
     first = await client.post(WEBHOOKS, json=ENDPOINT, headers=KEY)
     again = await client.post(WEBHOOKS, json=ENDPOINT, headers=KEY)
     assert first.json()["secret"] == again.json()["secret"]
+    assert first.headers["cache-control"] == again.headers["cache-control"] == "no-store"
     async with rt.db.reading() as tx:
         sealed: bytes = await tx.scalar("SELECT response_sealed FROM idempotency_keys")
     assert first.json()["secret"].encode() not in sealed
