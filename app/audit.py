@@ -1,7 +1,8 @@
 """The audit log: what was done in a project, by which key, from where.
 
 An entry is written in the transaction of what it tells, so neither is there without the other: `app.api.writes` does it
-for every operation of the API, the command line for its own. It names fields, and never holds a value.
+for every operation of the API, the command line for its own, `app.connect.keeping` for what a connect link's user did.
+It names fields, and never holds a value.
 """
 
 from collections.abc import Iterable
@@ -19,13 +20,15 @@ VALUES (:id, :project, app_now(), :key, :action, :object, CAST(:ip AS inet), CAS
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who did it: a key and the address that it was used from; neither for the command line."""
+    """Who did it: a key and the address that it was used from; neither for the command line and for a link's user."""
 
     key_id: UUID | None = None
     ip: str | None = None
 
 
 COMMAND_LINE = Actor()
+LINK_USER = Actor()
+"""Whoever has followed a connect link. Where they were is nothing that the application has to know."""
 
 
 async def record(

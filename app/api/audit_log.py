@@ -26,7 +26,7 @@ class EntryFilters(Query):
     """Filters of the list."""
 
     key_id: str | None = None
-    action: Annotated[str | None, Field(description="The operation's id in this document, or a command's name")] = None
+    action: Annotated[str | None, Field(description="As an entry has it")] = None
     object_id: str | None = None
     at_gte: Instant | None = None
     at_lte: Instant | None = None
@@ -48,10 +48,13 @@ class Entry(Output):
 
     id: EntryRef
     at: Timestamp
-    key_id: KeyRef | None = Field(description="Null: the operator's command line")
-    action: str = Field(description="The operation's id in this document, or a command's name")
+    key_id: KeyRef | None = Field(description="Null: the operator's command line, or the user of a connect link")
+    action: str = Field(
+        description="The operation's id in this document, a command's name, or `connect_calendar`: what the user of a"
+        " connect link did"
+    )
     object_id: str | None = Field(description="What was made or changed; null where there is no one object")
-    ip: str | None = Field(description="The caller's address; null: the operator's command line, or unknown")
+    ip: str | None = Field(description="The address that the key was used from; null without a key, or where unknown")
     changes: list[str] = Field(description="Names of the fields that were given, never their values")
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from app import calendars, oauth_apps
+from app import audit, calendars, oauth_apps
 from app.calendars import CalendarPatch, Credentials, NewCalendar
 from app.connect import links
 from app.connect.links import Link, Problem
 from app.db import Row, Tx
 from app.errors import Conflict
+from app.ids import CALENDAR, public
 from app.providers.base import Account
 from app.runtime import Runtime
 from app.telemetry import log
@@ -91,6 +92,14 @@ async def _keep(rt: Runtime, consent_id: UUID, link: Link, grant: Grant) -> Outc
         calendar_id = await _stored(rt, tx, link, calendar, grant)
         await tx.execute(_USE_UP, {"id": link.id, "calendar": calendar_id})
         await tx.execute(_OUTCOME, {"id": consent_id, "outcome": "connected"})
+        await audit.record(
+            tx,
+            project_id=link.project_id,
+            actor=audit.LINK_USER,
+            action="connect_calendar",
+            object_id=public(CALENDAR, calendar_id),
+            changes=("refresh_token",) if link.metadata is None else ("metadata", "refresh_token"),
+        )
     log.info("connect.connected", link=str(link.id), calendar=str(calendar_id), is_new=calendar is None)
     return Outcome(calendar_id, None)
 

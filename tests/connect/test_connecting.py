@@ -85,6 +85,10 @@ async def test_reconnecting_needs_the_same_account(actor: Actor, application: Ap
     await actor.quiesce()
     assert (await actor.calendar(calendar))["state"] == "connected"
     assert len((await actor.call("GET", "/calendars"))["results"]) == 1
+    log = await actor.call("GET", "/audit_log", params={"action": "connect_calendar"})
+    assert [(one["key_id"], one["ip"], one["object_id"], one["changes"]) for one in log["results"]] == [
+        (None, None, calendar.id, ["refresh_token"])
+    ] * 2, "the first connection and the reconnection, and nothing of the refusal between"
 
 
 async def test_a_deduplication_key_finds_its_calendar(actor: Actor, application: Application, visitor: Visitor) -> None:
@@ -144,8 +148,11 @@ async def test_two_tabs_make_one_calendar(
     account = actor.new_account()
     url = await application.link()
     async with browser(actor.rt, sandbox) as elsewhere:
+        denied = await visitor.decide(await visitor.set_out(url), account, allow=False)
+        assert await visitor.come_back(denied) == {"error": "access_denied"}
         ways = [await tab.decide(await tab.set_out(url), account) for tab in (visitor, visitor, elsewhere)]
         first = await visitor.come_back(ways[0])
+        assert await visitor.come_back(denied) == first | {"error": "already_used"}
         assert await visitor.come_back(ways[1]) == first | {"error": "already_used"}
         assert await elsewhere.come_back(ways[2]) == first | {"error": "already_used"}
     assert len((await actor.call("GET", "/calendars"))["results"]) == 1
