@@ -17,6 +17,8 @@ MAX_URL = 2_048
 RESERVED: Final = frozenset({"calendar_id", "state", "error"})
 """Parameters that the answer adds."""
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
+_HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]*:[0-9a-f:.]*")
+"""A name in ASCII, or an IPv6 address. RFC 3986 has `;`, `,` and `*` too, which mean something in a content policy."""
 _AUTHORITY = re.compile(r"[A-Za-z]+://(\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#]+)(:[0-9]{1,5})?")
 
 
@@ -50,7 +52,7 @@ def problem_of(url: str, *, may_have_query: bool) -> tuple[str, str] | None:
         return "userinfo_not_allowed", "user and password are not allowed"
     if "#" in url:
         return "fragment_not_allowed", "a fragment is not allowed"
-    if not _AUTHORITY.match(url):
+    if not (_AUTHORITY.match(url) and _HOST.fullmatch(parsed.raw_host or "")):
         return "invalid_url", "not a host and a port"
     if "?" in url and not may_have_query:
         return "not_allowed", "a query is not allowed; a link may bring one"
