@@ -26,7 +26,7 @@ _BARE: Final = {
     "X-Robots-Tag": "noindex",
 }
 _NO_STRANGERS: Final = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
-_COOKIE: Final = re.compile(r"(?:__Host-)?punctual_[0-9a-f]{16}")
+_COOKIE: Final = re.compile(r"((?:__Host-)?punctual_[0-9a-f]{16})=([A-Za-z0-9_-]{43})")
 
 PREFIX: Final = "/connect/"
 """Everything below is for people, what goes wrong there too."""
@@ -47,8 +47,7 @@ async def callback(request: Request, rt: Rt) -> Response:
     """Where the provider sends the browser back to. Needs the cookie of the browser that set out."""
     query = request.query_params
     answer = Answer(state=query.get("state"), code=query.get("code"), error=query.get("error"))
-    known = {name: value for name, value in request.cookies.items() if _COOKIE.fullmatch(name)}
-    arrival = await consents.come_back(rt, answer, known)
+    arrival = await consents.come_back(rt, answer, _cookies(request))
     if arrival.address is not None:
         return _redirect(arrival.address)
     if arrival.reason == "withdrawn":
@@ -77,16 +76,26 @@ async def begin(token: str, request: Request, rt: Rt) -> Response:
         return refusal or _unknown()
     begun = await consents.begin(rt, link)
     response = _redirect(begun.address)
-    response.set_cookie(
-        begun.cookie_name,
-        begun.cookie_value,
-        max_age=consents.COOKIE_SECONDS,
-        path="/",
-        secure=consents.is_secure(rt.settings),
-        httponly=True,
-        samesite="lax",
-    )
+    known = [*_cookies(request), begun.cookie_name]  # browsers send the oldest first (RFC 6265, 5.4)
+    for name in known[: -consents.KEPT_MOST]:
+        _set_cookie(response, rt, name, "", seconds=0)
+    _set_cookie(response, rt, begun.cookie_name, begun.cookie_value, seconds=consents.COOKIE_SECONDS)
     return response
+
+
+def _set_cookie(response: Response, rt: Runtime, name: str, value: str, *, seconds: int) -> None:
+    is_secure = consents.is_secure(rt.settings)
+    response.set_cookie(name, value, max_age=seconds, path="/", secure=is_secure, httponly=True, samesite="lax")
+
+
+def _cookies(request: Request) -> dict[str, str]:
+    """Our cookies, by name, as they were sent to the letter.
+
+    `Request.cookies` trims names of what counts as blank in Latin-1. A sibling host may set one that starts with such a
+    byte for the whole domain, and only after the trimming does it have the prefix that browsers keep for us.
+    """
+    pairs = (part.strip(" ") for header in request.headers.getlist("cookie") for part in header.split(";"))
+    return {found[1]: found[2] for found in map(_COOKIE.fullmatch, pairs) if found}
 
 
 async def _link(rt: Runtime, token: str) -> Link | None:

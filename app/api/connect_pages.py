@@ -117,7 +117,7 @@ _WORDS: Final[dict[Platform, _Words]] = {
 
 def asking(link: Link, *, host: str) -> str:
     """The page of an open link. `host` is where this server answers."""
-    words, reader = _WORDS[link.platform], escape(link.reader)
+    words, reader = _WORDS[link.platform], _name(link.reader)
     verb = "go on reading" if link.calendar_id is not None else "read"
     body = [
         f'<p class="brow">{"Reconnect" if link.calendar_id is not None else "Connect"} your {words.calendar}</p>',
@@ -143,7 +143,7 @@ def asking(link: Link, *, host: str) -> str:
 
 def _small(link: Link, words: _Words, host: str) -> str:
     which = "one of your calendars" if link.platform_uuid is not None else "your main calendar"
-    reader, back = escape(link.reader), _host(link)
+    reader, back = _name(link.reader), _host(link)
     first = (
         f"{reader} reads {which} through this server, {escape(host)}. The permission that {words.company} grants is for"
         " all your calendars."
@@ -159,7 +159,7 @@ def _small(link: Link, words: _Words, host: str) -> str:
 def _account(link: Link) -> str:
     if link.calendar_id is None or link.calendar_email is None:
         return ""
-    return f"<p>Please choose the account <strong>{escape(link.calendar_email)}</strong>: this is its calendar.</p>"
+    return f"<p>Please choose the account <strong>{_name(link.calendar_email)}</strong>: this is its calendar.</p>"
 
 
 def _notice(link: Link, words: _Words) -> str:
@@ -231,6 +231,11 @@ def _end(title: str, text: str, link: Link | None = None, problem: Problem | Non
     if link is not None:
         body += f'<a class="back" href="{escape(link.answer(problem))}">Back to {_host(link)}</a>'
     return _document(title, body)
+
+
+def _name(text: str) -> str:
+    """Somebody else's text within ours: whichever way it is written, it does not turn what follows it."""
+    return f"<bdi>{escape(text)}</bdi>"
 
 
 def _host(link: Link) -> str:

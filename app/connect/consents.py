@@ -29,7 +29,8 @@ from app.telemetry import CONSENTS, log
 COOKIE_SECONDS: Final = 86_400
 """How long a browser may stay at the provider and still be known here."""
 KEPT_MOST: Final = 20
-"""Consents of one link: the newest ones. Whoever has the link may begin as many as they like."""
+"""Consents of one link, and cookies of one browser: the newest ones. Whoever has a link may begin as often as they
+like, and the cookies of a day must not outgrow what a proxy takes for a header."""
 EXCHANGE_SECONDS: Final = 45.0
 """For the code, with each secret of the app that has to be tried, and the look whose account it is."""
 _LEASE_SECONDS = EXCHANGE_SECONDS + 15
@@ -179,7 +180,8 @@ def _problem_of(link: Link, answer: Answer) -> Problem:
 
 
 def _again(row: Row) -> str:
-    problem: Problem = "already_used" if row.outcome == "connected" else row.outcome
+    """What was said before, unless the link has led to a calendar by now: that is the news."""
+    problem: Problem = "already_used" if row.is_used else row.outcome
     return of_row(row).answer(problem)
 
 

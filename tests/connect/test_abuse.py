@@ -3,18 +3,20 @@
 import asyncio
 import re
 from contextvars import Context
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
+from app.connect.consents import KEPT_MOST
 from sandbox import Sandbox
 from tests.api.refusals import refused
 from tests.connect.visiting import BACK, Application, Visitor, answer_of, browser, new_app
 from tests.harness import BOTH, Actor, Project
 from tests.integration.test_races import until_it_waits
 
-HOSTILE = "x\r\nSet-Cookie: a=b\r\n\r\n\"><script>alert(1)</script>&error=none#'"
+HOSTILE = "\u202ex\r\nSet-Cookie: a=b\r\n\r\n\"><script>alert(1)</script>&error=none#'"
 
 
 async def _calendars(actor: Actor) -> list[Any]:
@@ -123,6 +125,13 @@ class TestBehindHttps:
         account = actor.new_account()
         callback = await visitor.decide(answer.headers["location"], account)
         assert callback.startswith("https://calendars.example.com/connect/callback?")
+        value = cookie.partition(";")[0].encode()
+        visitor.http.cookies.clear()
+        for tossed in (b"\xa0" + value, b"\x85" + value, value.removeprefix(b"__Host-"), value.replace(b"=", b" =", 1)):
+            # A sibling host may set these for the whole domain; the first two read like ours once they are trimmed.
+            refused = await visitor.http.get(callback, headers=[(b"Cookie", b"a=b; " + tossed)])
+            assert (refused.status_code, "location" in refused.headers) == (400, False), tossed
+        visitor.http.headers["Cookie"] = f"a; {value.decode()}; b=c"
         assert "calendar_id" in await visitor.come_back(callback)
 
 
@@ -143,6 +152,7 @@ async def test_hostile_texts_stay_texts(actor: Actor, visitor: Visitor) -> None:
     url = await app.link(state=HOSTILE, login_hint=HOSTILE, return_url=f"{BACK}?own=1&a=%22%3E")
     page = (await visitor.http.get(url)).text
     assert "<script" not in page
+    assert page.count("\u202e") == page.count("<bdi>\u202e") > 0
     assert HOSTILE.splitlines()[-1].replace('"><', "&quot;&gt;&lt;")[:12] in page
     address = await visitor.set_out(url)
     assert answer_of(address)["login_hint"] == HOSTILE
@@ -225,6 +235,7 @@ async def test_what_a_links_body_may_not_say(
 
 RETURN_URLS: list[tuple[Any, str, str]] = [
     (["http://app.example.com/"], "scheme_not_allowed", "/return_urls/0"),
+    *(([f"https://{host}/"], "invalid_url", "/return_urls/0") for host in ("a;sandbox", "a,b", "*.a.example", "a%2fb")),
     (["https://app.example.com/?a=1"], "not_allowed", "/return_urls/0"),
     (["https://a.example/", "https://A.example:443"], "not_unique", "/return_urls"),
     ([f"https://a{n}.example/" for n in range(21)], "too_long", "/return_urls"),
@@ -320,6 +331,14 @@ async def test_who_dies_over_it_leaves_the_link_as_it_was(
     assert "calendar_id" in await visitor.connect(url, account)
 
 
+async def test_a_page_that_takes_too_long_is_a_page(actor: Actor, application: Application, sandbox: Sandbox) -> None:
+    url = await application.link()
+    hasty = replace(actor.rt, settings=actor.rt.settings.model_copy(update={"request_timeout_seconds": 0.2}))
+    async with actor.rt.db.transaction() as tx, browser(hasty, sandbox) as visitor:
+        await tx.execute("LOCK TABLE connect_links IN ACCESS EXCLUSIVE MODE")
+        assert "Something went wrong on our side" in await visitor.read(url, status=503)
+
+
 LOST: list[tuple[str, dict[str, Any], str]] = [
     ("lost_answer", {}, "provider_error"),
     ("unavailable", {"status": 503}, "provider_error"),
@@ -388,6 +407,7 @@ async def test_the_newest_ways_are_kept(actor: Actor, application: Application, 
     account = actor.new_account()
     url = await application.link()
     ways = [await visitor.set_out(url) for _ in range(21)]
+    assert len(visitor.http.cookies) == KEPT_MOST, "or the header outgrows what proxies let through"
     answer = await visitor.http.get(await visitor.decide(ways[0], account))
     assert answer.status_code == 400
     assert "calendar_id" in await visitor.come_back(await visitor.decide(ways[1], account))
