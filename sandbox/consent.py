@@ -34,7 +34,8 @@ _PAGE: Final = """<!doctype html>
 <style>
 body {{ font: 16px/1.5 sans-serif; max-width: 32rem; margin: 2rem auto; padding: 0 1rem }}
 fieldset {{ border: 1px solid #767676; margin: 0 0 1rem }}
-label {{ display: block; padding: .35rem 0; overflow-wrap: anywhere }}
+h1 {{ font-size: 1.5rem; line-height: 1.25 }}
+label {{ display: flex; gap: .5rem; padding: .35rem 0; overflow-wrap: anywhere }}
 button {{ font: inherit; padding: .5rem 1.25rem; margin-right: .5rem }}
 </style>
 </head>

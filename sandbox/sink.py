@@ -66,7 +66,8 @@ def verify(secrets: list[str], headers: Mapping[str, str], body: bytes, *, now: 
 async def _connected(request: Request) -> Response:
     """Where people come back to from hosted connect: what the application was told."""
     told = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in request.query_params.items())
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Back</title><h1>Back</h1><dl>{told}</dl>'
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Back</title>'
+    page = f'<!doctype html><html lang="en">{head}<h1>Back at the application</h1><dl>{told}</dl>'
     return Response(page, media_type="text/html")
 
 

@@ -165,14 +165,16 @@ def _account(link: Link) -> str:
 def _notice(link: Link, words: _Words) -> str:
     """What went wrong the last time."""
     texts: dict[Problem, str] = {
-        "access_denied": f"The last time, {words.company} was told no. You can try again.",
+        "access_denied": (
+            f"Last time, {words.company} was told no, or an administrator has to agree first. You can try again."
+        ),
         "scope_missing": (
-            f"The last time, the box for your calendars was not ticked on {words.company}'s page, so there was nothing"
+            f"Last time, the box for your calendars was not ticked on {words.company}'s page, so there was nothing"
             " to read. Please try again and tick it."
         ),
-        "wrong_account": "The last time, another account was chosen than the one that this calendar belongs to. Nothing"
+        "wrong_account": "Last time, another account was chosen than the one that this calendar belongs to. Nothing"
         " was changed. Please try again with the right one.",
-        "provider_error": f"The last time, something went wrong at {words.company}. Please try again.",
+        "provider_error": f"Last time, something went wrong at {words.company}. Please try again.",
     }
     text = texts.get(link.last_error) if link.last_error is not None else None
     return "" if text is None else f'<div class="note" role="status"><p>{text}</p></div>'
@@ -209,7 +211,7 @@ def stranger() -> str:
     return _end(
         "Please open your link once more",
         "You came back from your calendar's provider in another browser than you went there with, or your browser keeps"
-        " no cookies. Nothing was connected. Open the link again, and stay in one browser to the end.",
+        " no cookies. Nothing was connected this time. Open the link again, and stay in one browser to the end.",
     )
 
 

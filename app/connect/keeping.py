@@ -32,7 +32,11 @@ SELECT id, oauth_app_id, platform_uuid, account_subject, email FROM calendars
  WHERE project_id = :project AND deduplication_key = :key AND deleted_at IS NULL FOR NO KEY UPDATE
 """
 
-_LINK = "SELECT connected_id, used_at IS NOT NULL AS is_used FROM connect_links WHERE id = :id FOR UPDATE"
+# Its address may have been taken out of the project's while the code was redeemed.
+_LINK = """
+SELECT l.connected_id, l.used_at IS NOT NULL AS is_used, CAST(:base AS text) = ANY(p.return_urls) AS leads_back
+  FROM connect_links l JOIN projects p ON p.id = l.project_id WHERE l.id = :id FOR UPDATE OF l
+"""
 
 _USE_UP = """
 UPDATE connect_links SET used_at = app_now(), connected_id = :calendar, last_error = NULL WHERE id = :id
@@ -80,8 +84,8 @@ async def _keep(rt: Runtime, consent_id: UUID, link: Link, grant: Grant) -> Outc
     async with rt.db.transaction() as tx:
         calendar = await _locked(tx, link)
         platform = await oauth_apps.hold(tx, project_id=link.project_id, app_id=link.oauth_app_id)
-        stored = await tx.row(_LINK, {"id": link.id})
-        if stored is None or (calendar is None and link.calendar_id is not None):
+        stored = await tx.row(_LINK, {"id": link.id, "base": link.return_url.base})
+        if stored is None or not stored.leads_back or (calendar is None and link.calendar_id is not None):
             return Outcome(None, "withdrawn")
         problem = _objection(link, calendar, grant, is_used=stored.is_used)
         if problem is not None:

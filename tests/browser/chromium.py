@@ -9,7 +9,7 @@ from playwright.async_api import Playwright
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 HOW = """
 make test-browser drives a Chromium, and found none: not in CHROMIUM, not on PATH, and Playwright has not got its own.
-    Debian, Ubuntu   apt-get install -y chromium
+    Debian, as root  apt-get update && apt-get install -y chromium
     macOS            brew install --cask chromium
     elsewhere        CHROMIUM=/path/to/chromium make test-browser
 """

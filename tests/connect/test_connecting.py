@@ -177,3 +177,24 @@ async def test_what_is_withdrawn_leads_nowhere(actor: Actor, application: Applic
         answer = await visitor.http.get(callback)
         assert answer.status_code in {400, 410}
         assert "location" not in answer.headers
+
+
+async def test_what_is_withdrawn_while_the_code_is_redeemed(
+    actor: Actor, application: Application, visitor: Visitor
+) -> None:
+    account = actor.new_account()
+    first = await visitor.connect(await application.link(), account)
+    links: list[tuple[str, str, str, dict[str, Any]]] = [
+        (await application.link(calendar_id=first["calendar_id"]), "DELETE", f"/calendars/{first['calendar_id']}", {}),
+        (await application.link(), "PATCH", "/project", {"json": {"return_urls": []}}),
+    ]
+    for url, method, path, body in links:
+        callback = await visitor.decide(await visitor.set_out(url), account)
+        gate = actor.sandbox.faults.gate("token")
+        back = asyncio.create_task(visitor.http.get(callback))
+        await gate.reached()
+        await actor.call(method, path, expect=204 if method == "DELETE" else 200, **body)
+        actor.sandbox.faults.gates.pop("token").release()
+        answer = await back
+        assert (answer.status_code, "location" in answer.headers) == (410, False), path
+    assert (await actor.call("GET", "/calendars"))["results"] == []
