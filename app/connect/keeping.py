@@ -24,8 +24,10 @@ SELECT id, oauth_app_id, platform_uuid, account_subject, email FROM calendars
  WHERE project_id = :project AND id = :id AND deleted_at IS NULL FOR NO KEY UPDATE
 """
 
-# As the first sync would find it: until then, whoever came with the same key would be taken for the same user.
-_IDENTIFY = "UPDATE calendars SET account_subject = :subject, email = :email WHERE id = :id"
+# As the first sync would find it: until then, whoever came next would be taken for the same user.
+_IDENTIFY = """
+UPDATE calendars SET account_subject = :subject, email = :email WHERE id = :id AND account_subject IS NULL
+"""
 
 _KEY_HOLDER = """
 SELECT id, oauth_app_id, platform_uuid, account_subject, email FROM calendars
@@ -141,6 +143,7 @@ async def _stored(rt: Runtime, tx: Tx, link: Link, calendar: Row | None, grant: 
             is_metadata_given=link.metadata is not None,
         )
         await calendars.update(rt, tx, project_id=link.project_id, calendar_id=calendar.id, patch=patch)
+        await _identify(tx, calendar.id, grant)
         known: UUID = calendar.id
         return known
     credentials = Credentials(link.platform, link.oauth_app_id, grant.refresh_token)
@@ -149,10 +152,14 @@ async def _stored(rt: Runtime, tx: Tx, link: Link, calendar: Row | None, grant: 
         calendar_id = await calendars.connect(rt, tx, project_id=link.project_id, new=new)
     except Conflict as exc:
         raise _Taken from exc
+    await _identify(tx, calendar_id, grant)
+    return calendar_id
+
+
+async def _identify(tx: Tx, calendar_id: UUID, grant: Grant) -> None:
     if grant.account is not None:
         params = {"id": calendar_id, "subject": grant.account.subject, "email": grant.account.email}
         await tx.execute(_IDENTIFY, params)
-    return calendar_id
 
 
 async def note(tx: Tx, *, consent_id: UUID, link: Link, problem: Problem) -> None:

@@ -4,6 +4,8 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import httpx
+
 from app.connect.links import KEPT_DAYS
 from app.sync import cleanup
 from sandbox import Sandbox
@@ -116,6 +118,27 @@ async def test_two_links_for_one_key_at_once(actor: Actor, application: Applicat
     assert first == second
     assert await visitor.come_back(backs[2]) == {"error": "wrong_account"}
     assert [one["email"] for one in (await actor.call("GET", "/calendars"))["results"]] == [account.email]
+
+
+async def test_the_first_to_reconnect_a_calendar_of_nobody_known_is_its_user(
+    actor: Actor, application: Application, visitor: Visitor
+) -> None:
+    account, other = actor.new_account(), actor.new_account()
+    calendar = await actor.connect(account)  # whose it is, its first sync would find out
+    links = [await application.link(calendar_id=calendar.id) for _ in range(2)]
+    assert await visitor.connect(links[0], account) == {"calendar_id": calendar.id}
+    assert await visitor.connect(links[1], other) == {"error": "wrong_account"}
+
+
+async def test_a_link_outlives_the_key_that_made_it(
+    actor: Actor, application: Application, visitor: Visitor, api: httpx.AsyncClient
+) -> None:
+    key = await actor.call("POST", "/api_keys", json={"name": "short", "scope": "write"}, expect=201)
+    body = {"oauth_app_id": application.oauth_app_id, "return_url": BACK}
+    headers = {"Authorization": f"Token {key['key']}"}
+    made = (await api.post("/api/v1/connect_links", headers=headers, json=body)).json()
+    await actor.call("DELETE", f"/api_keys/{key['id']}", expect=204)
+    assert "calendar_id" in await visitor.connect(made["url"], actor.new_account())
 
 
 async def test_a_key_that_is_taken_meanwhile_by_another_app(
