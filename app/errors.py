@@ -150,7 +150,17 @@ class Invalid(RequestError):
 
 def refusal(pointer: str, code: str, *, message: str) -> Invalid:
     """A 422 about one place."""
-    return Invalid(f"{pointer or 'the body'}: {message}", errors=(FieldProblem(pointer, code, message),))
+    return refusals([FieldProblem(pointer, code, message)])
+
+
+PROBLEMS_MOST = 20
+"""Wrong places that one answer names."""
+
+
+def refusals(problems: Sequence[FieldProblem]) -> Invalid:
+    """A 422 about these places, or the first of them."""
+    problems = problems[:PROBLEMS_MOST]
+    return Invalid("; ".join(f"{p.pointer or 'the body'}: {p.message}" for p in problems[:5]), errors=tuple(problems))
 
 
 class RateLimited(RequestError):

@@ -16,7 +16,7 @@ from app.api.inputs import Cursor, Input, Instant, Limit, Query, QueryOf, key_of
 from app.api.operations import IDEMPOTENCY, TIMES, body_examples, example, problems
 from app.api.outputs import KeyRef, NextUrl, Output, PreviousUrl, Timestamp
 from app.api.pages import Order, Pager
-from app.api.render import JsonObject, answer
+from app.api.render import NOT_KEPT, JsonObject, answer
 from app.api.route import ApiRoute
 from app.db import ReadTx, Row
 from app.errors import NotFound, refusal
@@ -127,7 +127,7 @@ async def create_api_key(body: KeyCreate, rt: Rt, tx: Writing, project_id: Proje
             raise refusal("/expires_at", "in_the_past", message="the key would never be good")
         made = await keys.make(tx, project_id=project_id, name=body.name, scope=body.scope, expires_at=body.expires_at)
         shown = await _read(tx, project_id, key_id=made.id)
-        return answer(shown | {"key": made.text}, status=201, headers={"Cache-Control": "no-store"})
+        return answer(shown | {"key": made.text}, status=201, headers=NOT_KEPT)
 
     return await once.run(tx, create)
 

@@ -14,13 +14,12 @@ from app.api.inputs import QueryOf, key_in_body, key_of, metadata_text
 from app.api.operations import IDEMPOTENCY, TIMES, URLS, body_examples, example, problems
 from app.api.outputs import BotRef, CalendarRef, EventRef, LauncherRef, NextUrl, Output, PreviousUrl, RuleRef, Timestamp
 from app.api.pages import Order, Pager
-from app.api.problems import invalid
 from app.api.render import JsonObject, answer, embedded
 from app.api.route import ApiRoute
 from app.bots import making, records, series
 from app.bots.making import BotPatch, NewBot
 from app.db import ReadTx, Row
-from app.errors import FieldProblem, NotFound
+from app.errors import FieldProblem, NotFound, refusals
 from app.ids import BOT, CALENDAR, EVENT, LAUNCHER, parse
 from app.meetings import REASONS, judge
 from app.projects import preferences_of
@@ -193,7 +192,7 @@ def _one_way(body: BotCreate) -> None:
         if body.all_occurrences:
             problems.append(FieldProblem("/all_occurrences", "not_a_series", "needs an event of a series"))
     if problems:
-        raise invalid(problems)
+        raise refusals(problems)
 
 
 async def _link(tx: ReadTx, project_id: Any, url: str | None) -> tuple[str | None, str | None]:
@@ -203,7 +202,7 @@ async def _link(tx: ReadTx, project_id: Any, url: str | None) -> tuple[str | Non
     verdict = judge(url, preferences_of(project.meeting_preferences if project else None))
     if verdict.refusal is not None or verdict.link is None:
         refusal = verdict.refusal or "unknown_platform"
-        raise invalid([FieldProblem("/meeting_url", refusal, REASONS[refusal])])
+        raise refusals([FieldProblem("/meeting_url", refusal, REASONS[refusal])])
     return verdict.link.url, verdict.link.platform
 
 

@@ -34,12 +34,11 @@ from app.api.inputs import (
 from app.api.operations import GRANT, IDEMPOTENCY, NO_KEY, REMOTE_CALENDAR, example, problems
 from app.api.outputs import CalendarRef, NextUrl, OAuthAppRef, Output, PreviousUrl, Timestamp
 from app.api.pages import Order, Pager
-from app.api.problems import invalid
-from app.api.render import JsonObject, answer, embedded
+from app.api.render import NOT_KEPT, JsonObject, answer, embedded
 from app.api.route import ApiRoute
 from app.calendars import CalendarPatch, Credentials, InlineApp, NewCalendar
 from app.db import Row, Tx
-from app.errors import FailureCode, FieldProblem, HealthReason, HealthStatus, NotFound
+from app.errors import FailureCode, FieldProblem, HealthReason, HealthStatus, NotFound, refusals
 from app.ids import CALENDAR as PREFIX
 from app.ids import OAUTH_APP, parse, public
 from app.instants import instant
@@ -75,7 +74,7 @@ class CalendarCredentials(Input):
 def _refuse(fields: Mapping[str, str | None], code: str, message: str, *, is_given: bool) -> None:
     wrong = [name for name, value in fields.items() if (value is not None) is is_given]
     if wrong:
-        raise invalid([FieldProblem(f"/{name}", code, message) for name in wrong])
+        raise refusals([FieldProblem(f"/{name}", code, message) for name in wrong])
 
 
 class CalendarCreate(CalendarCredentials):
@@ -433,4 +432,4 @@ async def get_access_token(calendar_id: str, rt: Rt, project_id: ProjectId) -> R
     """For provider calls that Punctual does not make. Refreshed where it is about to end; never cache the answer."""
     token, expires_at = await calendars.access_token(rt, project_id=project_id, calendar_id=key_of(PREFIX, calendar_id))
     content = {"token": token, "expires_at": instant(expires_at)}
-    return answer(content, headers={"Cache-Control": "no-store"})
+    return answer(content, headers=NOT_KEPT)

@@ -11,7 +11,7 @@ from app.api.idempotency import Idempotent
 from app.api.inputs import Input, Metadata, Name, key_in_body, metadata_text
 from app.api.operations import IDEMPOTENCY, RETURN_URLS, body_examples, example, problems
 from app.api.outputs import ConnectLinkRef, Output, Timestamp
-from app.api.render import answer
+from app.api.render import NOT_KEPT, answer
 from app.api.route import ApiRoute
 from app.connect import links
 from app.connect.links import NewLink
@@ -132,7 +132,7 @@ async def create_connect_link(
     async def make() -> Response:
         made = await links.make(rt, tx, project_id=project_id, new=new)
         shown = {"id": public(CONNECT_LINK, made.id), "url": made.url, "expires_at": instant(made.expires_at)}
-        return answer(shown, status=201, headers={"Cache-Control": "no-store"})
+        return answer(shown, status=201, headers=NOT_KEPT)
 
     return await once.run(tx, make)
 

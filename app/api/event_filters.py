@@ -11,8 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from app.api.inputs import Cursor, Instant, Limit, Query
 from app.api.pages import Order
-from app.api.problems import invalid
-from app.errors import FieldProblem, refusal
+from app.errors import FieldProblem, refusal, refusals
 from app.ids import CALENDAR, EVENT, parse
 
 _ORDERINGS: Final = ("updated_at", "start_time", "end_time", "created_at", "change_seq")
@@ -135,4 +134,4 @@ class EventFilters(Query):
             raise refusal("ordering", "not_allowed", message="must be change_seq with after_seq")
         if given and _BOUNDS.isdisjoint(given):
             message = "needs a calendar, event_id, ical_uid, updated_after or a start or end limit beside it"
-            raise invalid([FieldProblem(name, "filter_needs_bound", message) for name in given])
+            raise refusals([FieldProblem(name, "filter_needs_bound", message) for name in given])

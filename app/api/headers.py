@@ -26,6 +26,16 @@ _HEADERS: Final[Json] = {
         "schema": {"type": "integer", "minimum": 0},
         "example": 1,
     },
+    "RateLimit-Policy": {
+        "description": "What the project may ask in 60 seconds. Missing where there is no limit, or no counting",
+        "schema": {"type": "string"},
+        "example": '"reads";q=6000;w=60',
+    },
+    "RateLimit": {
+        "description": "`r` requests are left; after `t` seconds without one it is all of them again, of a 429: one",
+        "schema": {"type": "string"},
+        "example": '"reads";r=5962;t=1',
+    },
     "Idempotency-Replayed": {
         "description": "`true` where this is the stored answer to an earlier request with the same `Idempotency-Key`",
         "schema": {"type": "string", "enum": ["true"]},
@@ -48,8 +58,10 @@ def _of(operation: Json, status: str, answer: Json) -> Iterator[str]:
     yield "X-Request-ID"
     if status == "401":
         yield "WWW-Authenticate"
-    if status == "503" and MEDIA_TYPE in answer.get("content", {}):
+    if status == "429" or (status == "503" and MEDIA_TYPE in answer.get("content", {})):
         yield "Retry-After"
+    if operation.get("security", True) and (status == "429" or status.startswith("2")):
+        yield from ("RateLimit-Policy", "RateLimit")  # of other problems too, where it helps nobody to say so
     takes_key = any(given["name"] == "Idempotency-Key" for given in operation.get("parameters", ()))
     if takes_key and status.startswith("2"):
         yield "Idempotency-Replayed"

@@ -16,6 +16,7 @@ import orjson
 from fastapi import Depends, Header, Request
 from starlette.responses import Response
 
+from app.api.render import NOT_KEPT
 from app.api.writes import REPLAYED
 from app.crypto import Place
 from app.db import ReadTx, Tx
@@ -61,7 +62,7 @@ class Once:
         if row.body_hash != self.body_hash:
             raise Conflict("this Idempotency-Key came with another body before", code="idempotency_key_reused")
         body = self.runtime.cipher.open_bytes(row.response_sealed, _place(row.id))
-        headers = {REPLAYED: "true", "Cache-Control": "no-store"}  # some show a secret
+        headers = {REPLAYED: "true", **NOT_KEPT}  # it may be one that shows a secret
         return Response(body, status_code=row.status, media_type="application/json", headers=headers)
 
     async def run(self, tx: Tx, operation: Callable[[], Awaitable[Response]]) -> Response:
@@ -104,7 +105,7 @@ async def accept_key(
         Header(
             alias=HEADER,
             json_schema_extra={"minLength": 1, "maxLength": 255},
-            description="The same key and body within 24 hours get the first answer. Up to 255 ASCII characters",
+            description="The same key and body within 24 hours get the first answer. Printable ASCII, up to 255",
         ),
     ] = None,
 ) -> Once:
@@ -113,7 +114,7 @@ async def accept_key(
     body_hash = b""
     if idempotency_key is not None:
         if not _KEY.fullmatch(idempotency_key):
-            raise refusal(HEADER, "invalid_idempotency_key", message="must be 1 to 255 visible ASCII characters")
+            raise refusal(HEADER, "invalid_idempotency_key", message="must be 1 to 255 printable ASCII characters")
         scope = f"{request.method}\0{request.scope['path']}\0{idempotency_key}"
         scope_hash = hashlib.sha256(scope.encode()).digest()
         body_hash = hashlib.sha256(orjson.dumps(request.state.parsed, option=orjson.OPT_SORT_KEYS)).digest()

@@ -26,11 +26,6 @@ _BODY: Final = (
     "not_allowed",
     "invalid_text",
 )
-_LIMITED: Final = {
-    "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}},
-    "RateLimit-Policy": {"description": 'As `"reads";q=6000;w=60`', "schema": {"type": "string"}},
-    "RateLimit": {"description": 'As `"reads";r=0;t=3`', "schema": {"type": "string"}},
-}
 _NO_BODY: Final = ("malformed", "too_large", "wrong_media_type", "unknown_field", "wrong_type", "invalid_text")
 _LIST: Final = (
     "invalid",
@@ -117,7 +112,6 @@ def _response(status: int, codes: list[str]) -> dict[str, Any]:
     return {
         "description": "Problem: " + ", ".join(f"`{code}`" for code in codes),
         "content": {MEDIA_TYPE: {"schema": _PROBLEM, "example": example}},
-        **({"headers": _LIMITED} if status == 429 else {}),
     }
 
 

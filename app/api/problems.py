@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from app.errors import FieldProblem, Invalid, RequestError
+from app.errors import PROBLEMS_MOST, FieldProblem, Invalid, RequestError, refusals
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -205,19 +205,9 @@ def _common_code(errors: Sequence[FieldProblem]) -> str:
     return codes.pop() if len(codes) == 1 else Invalid.code
 
 
-PROBLEMS_MOST = 20
-"""Wrong places that one answer names."""
-
-
-def invalid(problems: Sequence[FieldProblem]) -> Invalid:
-    """A 422 about these places, or the first of them."""
-    problems = problems[:PROBLEMS_MOST]
-    return Invalid("; ".join(f"{p.pointer or 'the body'}: {p.message}" for p in problems[:5]), errors=tuple(problems))
-
-
 def from_validation(error: RequestValidationError) -> Invalid:
     """FastAPI's complaint in our words; never repeats the customer's values."""
-    return invalid([_problem(detail) for detail in error.errors()[:PROBLEMS_MOST]])
+    return refusals([_problem(detail) for detail in error.errors()[:PROBLEMS_MOST]])
 
 
 def _problem(detail: Mapping[str, Any]) -> FieldProblem:

@@ -14,14 +14,14 @@ from app.api.deps import ProjectId, Reading, Rt, Writing
 from app.api.inputs import Input, at_most
 from app.api.operations import RETURN_URLS, body_examples, example, problems
 from app.api.outputs import Output, ProjectRef
-from app.api.problems import escape, invalid
+from app.api.problems import escape
 from app.api.render import answer
 from app.api.route import ApiRoute
 from app.api.rule_inputs import Domain
 from app.bots.rules import evaluations
 from app.connect import return_urls
 from app.db import ReadTx
-from app.errors import FieldProblem, NotFound, refusal
+from app.errors import FieldProblem, NotFound, refusal, refusals
 from app.ids import PROJECT, public
 from app.meetings import HOSTS, NAMES, SELF_HOSTED_NAMES, WRAPPER_HOSTS, is_public_name
 from app.runtime import Runtime
@@ -211,7 +211,7 @@ def _addresses(given: list[str]) -> list[str]:
     found = [(index, return_urls.problem_of(url, may_have_query=False)) for index, url in enumerate(given)]
     wrong = [FieldProblem(f"/return_urls/{index}", *problem) for index, problem in found if problem is not None]
     if wrong:
-        raise invalid(wrong)
+        raise refusals(wrong)
     bases = [return_urls.read(url).base for url in given]
     if len(set(bases)) < len(bases):
         raise refusal("/return_urls", "not_unique", message="must name each address once")
@@ -245,4 +245,4 @@ def _check(given: MeetingPreferences) -> None:
         if not is_public_name(host) or HOSTS.of(host) or WRAPPER_HOSTS.of(host)
     ]
     if found:
-        raise invalid(found)
+        raise refusals(found)

@@ -1,11 +1,15 @@
 """Answers as bytes: embedded JSON and responses without a second pass over the data."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import orjson
 from starlette.responses import Response
 
 JsonObject = dict[str, object]
+
+NOT_KEPT: Final = {"Cache-Control": "no-store"}
+"""Headers of an answer that holds a secret."""
 
 
 def embedded(text: str | bytes | None) -> orjson.Fragment | None:

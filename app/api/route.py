@@ -22,10 +22,10 @@ from starlette.responses import Response
 from app.api import callers, deps
 from app.api.inputs import QueryOf, is_storable, unstorable_texts
 from app.api.operations import scope_problem
-from app.api.problems import PROBLEMS_MOST, escape, invalid
+from app.api.problems import escape
 from app.api.writes import Write
 from app.db import Tx
-from app.errors import FieldProblem, Malformed, TooLarge, WrongMediaType, refusal
+from app.errors import PROBLEMS_MOST, FieldProblem, Malformed, TooLarge, WrongMediaType, refusal, refusals
 from app.runtime import Runtime
 
 BODY_LIMIT = 1024 * 1024
@@ -107,7 +107,7 @@ class ApiRoute(APIRoute):
                 body = await _read_body(request)
                 parsed = _parse(request, body)
                 if not takes_body and parsed is not None and parsed != {}:
-                    raise invalid(_unexpected(parsed))
+                    raise refusals(_unexpected(parsed))
                 if monotonic() - started > _KEY_HOLDS_SECONDS:
                     async with runtime.db.reading() as tx:
                         await callers.caller_of(runtime, tx, key)
@@ -173,7 +173,7 @@ def _parse(request: Request, body: bytes) -> object:
     if b"\\u" in body:
         problems = list(islice(unstorable_texts(parsed), PROBLEMS_MOST))
         if problems:
-            raise invalid(problems)
+            raise refusals(problems)
     return parsed
 
 
@@ -241,4 +241,4 @@ def _judge_query(request: Request, known: Mapping[str, bool]) -> None:
             problems.append(FieldProblem(name, "invalid_text", "holds a NUL character"))
         seen.add(name)
     if problems:
-        raise invalid(problems)
+        raise refusals(problems)

@@ -7,9 +7,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from app.api.inputs import POINTER_STEP, Cursor, Input, Limit, Metadata, Query, at_most, not_null
-from app.api.problems import escape, invalid
+from app.api.problems import escape
 from app.egress import header_problem
-from app.errors import FieldProblem, refusal
+from app.errors import FieldProblem, refusal, refusals
 from app.webhooks import payloads
 
 Trigger = Literal[
@@ -160,6 +160,6 @@ def check_headers(headers: Mapping[str, str] | None) -> None:
             code, message = problem
             problems.append(FieldProblem(f"/headers/{escape(name)[:POINTER_STEP]}", code, message))
     if problems:
-        raise invalid(problems)
+        raise refusals(problems)
     if len({name.lower() for name in headers or ()}) < len(headers or ()):
         raise refusal("/headers", "not_unique", message="must name each header once")

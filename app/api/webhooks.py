@@ -15,7 +15,7 @@ from app.api.inputs import QueryOf, key_of, metadata_text
 from app.api.operations import HEADERS, IDEMPOTENCY, URLS, body_examples, example, problems
 from app.api.outputs import DeliveryRef, EndpointRef, NextUrl, Output, PreviousUrl, Timestamp
 from app.api.pages import Order, Pager
-from app.api.render import JsonObject, answer, embedded
+from app.api.render import NOT_KEPT, JsonObject, answer, embedded
 from app.api.route import ApiRoute
 from app.api.webhook_inputs import (
     EndpointCreate,
@@ -210,7 +210,7 @@ async def create_endpoint(
         }
         await tx.execute(_INSERT, params)
         shown = await _read(tx, project_id, endpoint_id=endpoint_id)
-        return answer(shown | {"secret": key.shown}, status=201, headers={"Cache-Control": "no-store"})
+        return answer(shown | {"secret": key.shown}, status=201, headers=NOT_KEPT)
 
     return await once.run(tx, create)
 
@@ -324,8 +324,7 @@ async def rotate_secret(
     async def rotate() -> Response:
         rotated = await secrets.rotate(tx, rt.cipher, project_id=project_id, endpoint_id=key, grace_seconds=grace)
         shown = {"secret": rotated.key.shown, "public_key": rotated.key.public_key}
-        content = shown | {"previous_expires_at": instant(rotated.previous_expires_at)}
-        return answer(content, headers={"Cache-Control": "no-store"})
+        return answer(shown | {"previous_expires_at": instant(rotated.previous_expires_at)}, headers=NOT_KEPT)
 
     return await once.run(tx, rotate)
 

@@ -11,7 +11,7 @@ from app.bots.launchers import CAPABILITIES, Kind, make_launcher
 from app.bots.launchers.base import Check
 from app.crypto import SealBroken
 from app.db import Row, Tx
-from app.errors import Conflict, FieldProblem, Invalid, NotFound
+from app.errors import Conflict, FieldProblem, NotFound, refusals
 from app.ids import new_id
 from app.runtime import Runtime
 
@@ -229,6 +229,6 @@ def _check(rt: Runtime, kind: Kind, base_url: str | None, *, api_key: str | None
     if has_key and is_key_needed and api_key is None:
         problems.append(FieldProblem("/api_key", "missing", "is needed with this kind and address"))
     if problems:
-        raise Invalid("; ".join(f"{p.pointer}: {p.message}" for p in problems), errors=tuple(problems))
+        raise refusals(problems)
     if base_url is not None:
         rt.launches.check_url(base_url, pointer="/base_url", may_be_plain=True)

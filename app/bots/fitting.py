@@ -8,7 +8,7 @@ import orjson
 
 from app.bots.launchers import Kind, problems_of
 from app.db import ReadTx, Row, Tx
-from app.errors import Invalid, refusal
+from app.errors import refusal, refusals
 
 _HOLD: Final = "SELECT id FROM projects WHERE id = :project FOR SHARE"
 _LOCK: Final = "SELECT id FROM projects WHERE id = :project FOR NO KEY UPDATE"
@@ -44,7 +44,7 @@ def check_config(config: Mapping[str, Any] | None, launcher: Row | None, *, poin
     kind: Kind = launcher.kind if launcher else "webhook"
     problems = problems_of(config, kind, pointer=pointer) if config is not None else []
     if problems:
-        raise Invalid(f"{pointer[1:]}: this back end cannot carry it out", errors=tuple(problems))
+        raise refusals(problems)
 
 
 def config_text(config: Mapping[str, Any] | None) -> str | None:

@@ -15,7 +15,7 @@ from app.bots import claims, fitting, records
 from app.bots.standing import LIVE, OWN_MEETING, Meeting
 from app.bots.writing import WEBHOOK_HAND_OVER, event_in
 from app.db import Row, Tx
-from app.errors import Conflict, FieldProblem, Invalid, NotFound, refusal
+from app.errors import Conflict, FieldProblem, NotFound, refusal, refusals
 from app.ids import BOT, new_id, public
 from app.runtime import Runtime
 
@@ -273,8 +273,7 @@ def refuse_fixed(patch: BotPatch) -> None:
     """Refuse what a bot on an event has from there."""
     fixed = sorted(patch.given & {"meeting_url", "join_at"})
     if fixed:
-        errors = tuple(FieldProblem(f"/{name}", "read_only", "comes from the event") for name in fixed)
-        raise Invalid("link and time of a bot on an event come from the event", errors=errors)
+        raise refusals([FieldProblem(f"/{name}", "read_only", "comes from the event") for name in fixed])
 
 
 async def remove(rt: Runtime, tx: Tx, *, project_id: UUID, bot_id: UUID) -> None:

@@ -19,7 +19,7 @@ from app.egress.headers import with_customers
 from app.egress.names import Names
 from app.egress.tunnel import Tunnel, TunnelRefused
 from app.egress.urls import url_problem
-from app.errors import FieldProblem, Invalid
+from app.errors import refusal
 from app.settings import Settings
 from app.telemetry import log
 
@@ -73,7 +73,7 @@ class Egress:
         problem = url_problem(url, self._settings, may_be_plain=may_be_plain)
         if problem:
             code, message = problem
-            raise Invalid(f"{pointer.strip('/')}: {message}", errors=(FieldProblem(pointer, code, message),))
+            raise refusal(pointer, code, message=message)
 
     async def post(
         self,

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db import Row, Tx
-from app.errors import Conflict, FieldProblem, Invalid, NotFound
+from app.errors import Conflict, FieldProblem, Invalid, NotFound, refusals
 from app.ids import new_id
 from app.queue import Queue
 from app.runtime import Runtime
@@ -200,7 +200,7 @@ async def request(
 
 
 def _invalid(problem: FieldProblem) -> Invalid:
-    return Invalid(f"{problem.pointer}: {problem.message}", errors=(problem,))
+    return refusals([problem])
 
 
 async def _enabled(tx: Tx, endpoint_id: UUID, *, project_id: UUID) -> None:

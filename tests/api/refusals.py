@@ -43,3 +43,5 @@ def refused(answer: httpx.Response, code: str, *pointers: str, status: int = 422
     assert problem["request_id"] == answer.headers["x-request-id"]
     assert [error["pointer"] for error in problem["errors"]] == list(pointers), problem
     assert all(error["code"] == code for error in problem["errors"])
+    for error in problem["errors"][:5]:
+        assert f"{error['pointer'] or 'the body'}: {error['message']}" in problem["detail"]

@@ -158,7 +158,9 @@ def test_headers_that_every_answer_of_a_kind_has(document: Any) -> None:
         for method, operation in methods.items():
             for status, answer in operation["responses"].items():
                 wanted = {"X-Request-ID"} | {"401": {"WWW-Authenticate"}}.get(status, set())
-                wanted |= {"Retry-After"} if status == "503" and path != "/readyz" else set()
+                wanted |= {"Retry-After"} if status in {"429", "503"} and path != "/readyz" else set()
+                is_counted = path.startswith("/api/") and (status == "429" or status.startswith("2"))
+                wanted |= {"RateLimit", "RateLimit-Policy"} if is_counted else set()
                 assert wanted <= set(answer["headers"]), (method, path, status)
 
 
