@@ -27,9 +27,9 @@ class EntryFilters(Query):
 
     key_id: str | None = None
     action: Annotated[str | None, Field(description="As an entry has it")] = None
-    object_id: str | None = None
-    at_gte: Instant | None = None
-    at_lte: Instant | None = None
+    object_id: Annotated[str | None, Field(description="Id of what was changed, of any kind")] = None
+    at_gte: Annotated[Instant | None, Field(description="Inclusive")] = None
+    at_lte: Annotated[Instant | None, Field(description="Inclusive")] = None
     limit: Limit = 25
     cursor: Cursor = None
 

@@ -72,8 +72,8 @@ class BotFilters(Query):
     state: Annotated[_States, Field(description="May be repeated: bots in any of these states")] = None
     states: Annotated[_States, Field(description="The same as `state`")] = None
     deduplication_key: str | None = None
-    join_at_gte: Instant | None = None
-    join_at_lte: Instant | None = None
+    join_at_gte: Annotated[Instant | None, Field(description="Inclusive")] = None
+    join_at_lte: Annotated[Instant | None, Field(description="Inclusive")] = None
     join_at_after: Annotated[Instant | None, Field(description="Strict")] = None
     join_at_before: Annotated[Instant | None, Field(description="Strict")] = None
     meeting_url: Annotated[str | None, Field(description="Exactly as bots show it")] = None

@@ -50,16 +50,16 @@ class BotShape(Output):
     bot_name: str
     meeting_url: str
     meeting_platform: str | None
-    join_at: Timestamp
-    calendar_event_id: EventRef | None
-    calendar_id: CalendarRef | None
-    deduplication_key: str | None
+    join_at: Timestamp = Field(description="When it is to join: the event's start, if it follows one")
+    calendar_event_id: EventRef | None = Field(description="The event that it follows")
+    calendar_id: CalendarRef | None = Field(description="That event's calendar")
+    deduplication_key: str | None = Field(description="Unique among the project's live bots")
     metadata: dict[str, str] | None
-    config: dict[str, Any] | None
+    config: dict[str, Any] | None = Field(description="What the back end is told; docs/launchers.md")
     launcher_id: LauncherRef | None = Field(description="Null: the project's default at the time of the hand-over")
     external_id: str | None = Field(description="The back end's own id, once it has the bot")
     rule_id: RuleRef | None = Field(description="The rule that made it; docs/bots.md")
-    series_id: str | None
+    series_id: str | None = Field(description="The provider's id of the event's series")
     created_at: Timestamp
     updated_at: Timestamp
 

@@ -75,30 +75,34 @@ class CalendarEvent(Output):
 
     id: EventRef
     calendar_id: CalendarRef
-    platform_uuid: str
+    platform_uuid: str = Field(description="The provider's id of the event")
     ical_uid: str | None = Field(description="The same for all occurrences of a series")
-    name: str | None
+    name: str | None = Field(description="The title; null where there is none, or none is shown")
     description: str | None
     location: str | None
     start_time: Timestamp = Field(description="All-day: midnight of start_date in the calendar's zone, as UTC")
-    end_time: Timestamp
+    end_time: Timestamp = Field(description="All-day: midnight of end_date, likewise")
     is_all_day: bool
-    start_date: Annotated[str, Field(json_schema_extra={"format": "date"})] | None
-    end_date: Annotated[str, Field(json_schema_extra={"format": "date"})] | None = Field(description="Exclusive")
+    start_date: Annotated[str, Field(json_schema_extra={"format": "date"})] | None = Field(description="If all-day")
+    end_date: Annotated[str, Field(json_schema_extra={"format": "date"})] | None = Field(
+        description="If all-day: the day after the last"
+    )
     time_zone: str | None = Field(description="IANA name")
     status: Literal["confirmed", "tentative", "cancelled"]
-    is_deleted: bool
-    visibility: str | None
-    transparency: str | None
-    event_type: str | None
+    is_deleted: bool = Field(description="No longer in the calendar, or outside the window that is kept")
+    visibility: str | None = Field(description="`default`, `public`, `private` or `confidential`")
+    transparency: str | None = Field(description="`opaque`: its time is busy. `transparent`: it is free")
+    event_type: str | None = Field(
+        description="`default`, `focusTime`, `outOfOffice`, `workingLocation`, `birthday`, `fromGmail`, …"
+    )
     organizer: Person | None
-    creator: Person | None
+    creator: Person | None = Field(description="Null of Microsoft, which does not tell")
     attendees: list[Attendee]
-    own_response_status: ResponseStatus | None
-    series_id: str | None = Field(description="The provider's id of the series")
-    original_start_time: Timestamp | None
-    is_exception: bool
-    meeting_url: str | None
+    own_response_status: ResponseStatus | None = Field(description="The calendar's owner's; null if not invited")
+    series_id: str | None = Field(description="The provider's id of the series; null for a single event")
+    original_start_time: Timestamp | None = Field(description="When the series has this occurrence; null likewise")
+    is_exception: bool = Field(description="An occurrence that differs from its series")
+    meeting_url: str | None = Field(description="The best candidate's; null without a link")
     meeting_platform: str | None = Field(description="A product's snake_case name; docs/links.md lists them")
     meeting_candidates: list[MeetingCandidate]
     meeting_choice: Literal["only", "source", "preference", "ambiguous"] | None = Field(
@@ -106,11 +110,11 @@ class CalendarEvent(Output):
         "field that is trusted more. `preference`: the project wants its platform more. `ambiguous`: another is as "
         "good, and this one stood first. Null without a link"
     )
-    html_link: str | None
+    html_link: str | None = Field(description="The event in the provider's own calendar")
     change_seq: int = Field(description="The calendar's number for this event's latest change")
     bot_override: BotOverride | None = Field(description="Beats every rule: the event's own, else its series'")
     raw: dict[str, Any] | None = Field(description="As the provider sent it; null over 64 KiB, or if excluded")
-    is_raw_truncated: bool
+    is_raw_truncated: bool = Field(description="Whether `raw` is null because it is over 64 KiB")
     bots: list[Bot] | None = Field(
         description="Oldest first: all that are live, and the latest 10 of the others. Null if excluded"
     )

@@ -93,9 +93,9 @@ class CalendarCreate(CalendarCredentials):
 class CalendarUpdate(Input):
     """What may change. Every PATCH asks for a sync; `{}` retries the connection."""
 
-    client_secret: PatchedSecret = None
-    refresh_token: PatchedSecret = None
-    metadata: Metadata | None = None
+    client_secret: Annotated[PatchedSecret, Field(description="Of its OAuth app")] = None
+    refresh_token: Annotated[PatchedSecret, Field(description="A new grant; reconnects the calendar")] = None
+    metadata: Annotated[Metadata | None, Field(description="Takes the place of what was there")] = None
 
 
 class SyncRequest(Input):
@@ -129,14 +129,14 @@ class PushHealth(Output):
     """The push channel; without a live one the calendar is polled."""
 
     active: bool
-    expires_at: Timestamp | None
+    expires_at: Timestamp | None = Field(description="It is renewed before")
     last_notification_at: Timestamp | None
 
 
 class CalendarHealth(Output):
     """How well the calendar is kept in sync."""
 
-    status: HealthStatus
+    status: HealthStatus = Field(description="`degraded` and `failing`: not up to date, for this reason")
     reason: HealthReason | None
     since: Timestamp | None
     push: PushHealth
@@ -150,19 +150,19 @@ class Calendar(Output):
     id: CalendarRef
     platform: Platform
     client_id: str
-    oauth_app_id: OAuthAppRef
+    oauth_app_id: OAuthAppRef = Field(description="The app of its `client_id`")
     platform_uuid: str | None = Field(description="As you sent it; null is the account's primary calendar")
-    email: str | None
-    name: str | None
-    time_zone: str | None
-    state: State
+    email: str | None = Field(description="The account's; null until the first sync")
+    name: str | None = Field(description="At the provider; null until the first sync")
+    time_zone: str | None = Field(description="IANA name; null of Microsoft, whose calendars have none")
+    state: State = Field(description="`disconnected`: the provider says that access is over")
     metadata: dict[str, str] | None
     deduplication_key: str | None
-    connection_failure_data: ConnectionFailure | None
+    connection_failure_data: ConnectionFailure | None = Field(description="Null while connected")
     health: CalendarHealth
     created_at: Timestamp
     updated_at: Timestamp
-    last_successful_sync_at: Timestamp | None
+    last_successful_sync_at: Timestamp | None = Field(description="Null until the first sync is done")
     last_attempted_sync_at: Timestamp | None
 
 

@@ -49,7 +49,7 @@ class EventFilters(Query):
 
     calendar_id: str | None = None
     calendar_deduplication_key: str | None = None
-    event_id: str | None = None
+    event_id: Annotated[str | None, Field(description="Punctual's id of one event")] = None
     updated_after: Annotated[Instant | None, Field(description="Inclusive: `updated_at` at or after this")] = None
     updated_at_gte: Annotated[Instant | None, Field(description="The same as `updated_after`")] = None
     after_seq: Annotated[
@@ -60,15 +60,15 @@ class EventFilters(Query):
             description="Exclusive: changes of one calendar since this number, in order. Needs `calendar_id`",
         ),
     ] = None
-    start_time_gte: Instant | None = None
-    start_time_lte: Instant | None = None
-    end_time_gte: Instant | None = None
-    end_time_lte: Instant | None = None
-    is_deleted: bool | None = None
+    start_time_gte: Annotated[Instant | None, Field(description="Inclusive: begins at or after this")] = None
+    start_time_lte: Annotated[Instant | None, Field(description="Inclusive: begins at or before this")] = None
+    end_time_gte: Annotated[Instant | None, Field(description="Inclusive: ends at or after this")] = None
+    end_time_lte: Annotated[Instant | None, Field(description="Inclusive: ends at or before this")] = None
+    is_deleted: Annotated[bool | None, Field(description="Left out, deleted events are listed too")] = None
     has_meeting_url: bool | None = None
-    meeting_platform: str | None = None
-    ical_uid: str | None = None
-    series_id: str | None = None
+    meeting_platform: Annotated[str | None, Field(description="A product's snake_case name")] = None
+    ical_uid: Annotated[str | None, Field(description="The whole of it")] = None
+    series_id: Annotated[str | None, Field(description="The provider's id of the series")] = None
     attendee_email: Annotated[str | None, Field(description="Case does not matter")] = None
     organizer_email: Annotated[str | None, Field(description="Case does not matter")] = None
     status: Literal["confirmed", "tentative", "cancelled"] | None = None

@@ -44,8 +44,8 @@ class DeliveryFilters(Query):
     state: State | None = None
     trigger: Trigger | None = None
     calendar_id: str | None = None
-    created_at_gte: Instant | None = None
-    created_at_lte: Instant | None = None
+    created_at_gte: Annotated[Instant | None, Field(description="Inclusive")] = None
+    created_at_lte: Annotated[Instant | None, Field(description="Inclusive")] = None
     limit: Limit = 25
     cursor: Cursor = None
 
