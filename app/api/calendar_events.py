@@ -98,10 +98,10 @@ class CalendarEvent(Output):
     organizer: Person | None
     creator: Person | None = Field(description="Null of Microsoft, which does not tell")
     attendees: list[Attendee]
-    own_response_status: ResponseStatus | None = Field(description="The calendar's owner's; null if not invited")
+    own_response_status: ResponseStatus | None = Field(description="The calendar owner's; null where nobody asked them")
     series_id: str | None = Field(description="The provider's id of the series; null for a single event")
     original_start_time: Timestamp | None = Field(description="When the series has this occurrence; null likewise")
-    is_exception: bool = Field(description="An occurrence that differs from its series")
+    is_exception: bool = Field(description="An occurrence that was moved (Google) or changed (Microsoft)")
     meeting_url: str | None = Field(description="The best candidate's; null without a link")
     meeting_platform: str | None = Field(description="A product's snake_case name; docs/links.md lists them")
     meeting_candidates: list[MeetingCandidate]

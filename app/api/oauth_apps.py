@@ -93,8 +93,8 @@ class OAuthAppSecret(Output):
 
     id: OAuthAppSecretRef
     created_at: Timestamp
-    last_worked_at: Timestamp | None = Field(description="Null of a candidate: the provider has not taken it yet")
-    refused_at: Timestamp | None = Field(description="Null where the provider has not refused it since")
+    last_worked_at: Timestamp | None = Field(description="Null: the provider has not taken it yet")
+    refused_at: Timestamp | None = Field(description="Null: the provider has not refused it since")
     expires_at: Timestamp | None = Field(description="As you have said")
 
 
