@@ -1,6 +1,7 @@
 """Scopes: each of them at each operation of the document."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from tests.api.openapi_judge import Judge
 from tests.api.refusals import counts
 from tests.harness import Project
 
+ROOT = Path(__file__).resolve().parents[2]
 ADMIN = {
     "get_access_token",
     "create_oauth_app",
@@ -54,6 +56,14 @@ def test_the_document_names_the_scope_of_each_operation(judge: Judge) -> None:
         assert ("403" in operation["responses"]) == (scope != "read"), operation["operationId"]
         seen.add(operation["operationId"])
     assert seen >= ADMIN | READ_THOUGH_NO_GET
+
+
+def test_the_guide_names_what_takes_an_admin_key(judge: Judge) -> None:
+    rows = [line for line in (ROOT / "docs/keys.md").read_text().splitlines() if line.startswith("| `admin` | what")]
+    for path, operations in judge.document["paths"].items():
+        if ADMIN & {operation["operationId"] for operation in operations.values()}:
+            last = [part for part in path.split("/") if not part.startswith("{")][-1]
+            assert f"/{last}`" in rows[0], path
 
 
 async def test_each_scope_at_each_operation(
