@@ -27,6 +27,8 @@ BLOCK_MOST: Final = 20
 """Requests that a process takes at once, at most; a tenth of a second's worth where that is less."""
 REDIS_PAUSE: Final = 5.0
 """Seconds in which Redis is not asked again after it failed."""
+_ATTEMPTS: Final = 3
+"""How often Redis is asked where this process stood still meanwhile; each costs a block at most."""
 LEASES_MOST: Final = 10_000
 """Projects and kinds whose rest a process remembers."""
 
@@ -125,15 +127,20 @@ class Allowances:
             self._away_until = self._now() + REDIS_PAUSE  # others need not find out too
         interval = 1000 * MINUTE / lease.limit
         wanted = min(max(1, lease.limit // 600), BLOCK_MOST)
-        try:
-            async with asyncio.timeout(self._patience):
-                granted, full, wait = await self._take(
-                    keys=[f"punctual:allowance:{kind}:{project_id.hex}"],
-                    args=[f"{interval:.6f}", f"{1000 * MINUTE:.0f}", wanted],
-                )
-        except (RedisError, OSError) as exc:  # TimeoutError is an OSError
-            self._lost(exc)
-            return False
+        for attempt in range(1, _ATTEMPTS + 1):
+            patience = asyncio.timeout(self._patience)
+            try:
+                async with patience:
+                    granted, full, wait = await self._take(
+                        keys=[f"punctual:allowance:{kind}:{project_id.hex}"],
+                        args=[f"{interval:.6f}", f"{1000 * MINUTE:.0f}", wanted],
+                    )
+                break
+            except (RedisError, OSError) as exc:  # TimeoutError is an OSError
+                if attempt < _ATTEMPTS and self._stood_still(patience):
+                    continue
+                self._lost(exc)
+                return False
         if self._is_away:
             self._is_away, self._away_until = False, 0.0
             log.info("allowances.redis_back")
@@ -142,6 +149,12 @@ class Allowances:
         lease.full_at = now + full / 1000
         lease.empty_until = now + wait / 1000
         return True
+
+    def _stood_still(self, patience: asyncio.Timeout) -> bool:
+        """Whether this process was busy when patience ended: Redis may have answered long before."""
+        end = patience.when()
+        late = 0.0 if end is None else asyncio.get_running_loop().time() - end
+        return patience.expired() and late > self._patience / 2
 
     def _lost(self, exc: Exception) -> None:
         REDIS_FAILURES.labels("allowances").inc()

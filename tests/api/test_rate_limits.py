@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -236,6 +237,24 @@ async def test_while_redis_is_silent_everything_goes_and_one_request_waits() -> 
         assert _failures() == asked + 1  # one finds out for all
         assert answers == [None] * 30
         assert _unchecked() == unchecked + 30
+
+
+class Stalling(Counting):
+    """A client whose process has no time for it at first: somebody's largest body is being read, say."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Ask, too late for the first one's patience."""
+        if self.calls == 0:
+            time.sleep(0.1)  # noqa: ASYNC251 - it is the loop that has to stand still
+        return await super().execute_command(*args, **options)
+
+
+async def test_a_process_that_stood_still_asks_again(redis_url: str) -> None:
+    """It is not Redis that was slow: whoever can keep a process busy shall not switch everybody's limits off."""
+    async with Redis.from_url(redis_url) as redis, Stalling.from_url(redis_url) as stalling:
+        await Process(redis).read(new_id(), 60)  # the server knows the script
+        await Process(stalling, patience=0.02).read(new_id(), 60)
+        assert stalling.calls > 1
 
 
 async def test_redis_that_is_back_counts_again(redis_url: str) -> None:
