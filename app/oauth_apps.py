@@ -116,6 +116,14 @@ ON CONFLICT (project_id, platform, client_id) DO UPDATE
 RETURNING id
 """  # noqa: S608 - made of constants
 
+# What a deleted app had is not tried again in its next life.
+_FORGET = """
+DELETE FROM oauth_app_secrets WHERE oauth_app_id IN (
+    SELECT id FROM oauth_apps
+     WHERE project_id = :project AND platform = :platform AND client_id = :client_id AND deleted_at IS NOT NULL
+       FOR NO KEY UPDATE)
+"""
+
 _UPDATE = """
 UPDATE oauth_apps SET name = :name, tenant = :tenant, retry_since = app_now(), updated_at = app_now() WHERE id = :id
 """
@@ -284,6 +292,7 @@ async def create(rt: Runtime, tx: Tx, *, project_id: UUID, new: NewApp) -> UUID:
         "name": new.name,
         "tenant": new.tenant,
     }
+    await tx.execute(_FORGET, params)
     app_id: UUID | None = await tx.scalar(_CREATE, params)
     if app_id is None:
         raise await _exists(tx, params)
