@@ -98,12 +98,18 @@ def fuzz(stage: Stage, *, phases: Json, seed: int, seconds: float | None = None)
 
 
 def _meaning(stage: Stage) -> Callable[..., None]:
-    """A hook that puts values which mean something into every other body that may hold them."""
+    """A hook that puts values which mean something into every other body that may hold them.
+
+    It makes each `Idempotency-Key` a new one: what a replay shows may be deleted since, and would be taken for lost.
+    """
     calls = count()
 
     def before_call(_: object, case: Any, __: object) -> None:
-        body = case.body
-        if isinstance(body, dict) and next(calls) % 2:
+        body, call = case.body, next(calls)
+        key = (case.headers or {}).get("Idempotency-Key")
+        if isinstance(key, str) and len(key) < 200:
+            case.headers["Idempotency-Key"] = f"{key}{call}"
+        if isinstance(body, dict) and call % 2:
             body |= {name: value for name, value in _values(stage, body) if name in body or name == "client_id"}
 
     return before_call
