@@ -240,7 +240,7 @@ async def test_hazard_38_validation_handshake_while_everything_is_busy(actor: Ac
     await gate.reached()
     token = "Validation: Testing client application <reachability> & more"
     async with Redis.from_url(redis_url) as redis:
-        await redis.flushall()
+        await redis.flushdb()
     async with actor.rt.db.transaction() as tx:
         await tx.execute("LOCK TABLE push_channels, sync_state, calendars IN ACCESS EXCLUSIVE MODE")
         async with asyncio.timeout(20):

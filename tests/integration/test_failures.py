@@ -30,7 +30,7 @@ async def pass_time(actor: Actor, redis_url: str, **delta: float) -> None:
     """Let back-off pass, also in the limiter, which lives in real time."""
     actor.advance(timedelta(**delta))
     async with Redis.from_url(redis_url) as redis:
-        await redis.flushall()
+        await redis.flushdb()
     await actor.quiesce()
 
 

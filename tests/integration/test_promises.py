@@ -105,8 +105,8 @@ async def test_promise_3_every_redis_key_deleted_in_a_burst_loses_nothing(actor:
             actor.add_event(calendar, f"Burst {number}")
             if number % 5 == 0:
                 await actor.sandbox.push.idle()
-                await redis.flushall()
-        await redis.flushall()
+                await redis.flushdb()
+        await redis.flushdb()
     await actor.quiesce()
     assert len(await actor.events(calendar)) == 20
     assert [e["change_seq"] for e in actor.entries()] == list(range(1, 21))
@@ -244,7 +244,7 @@ async def test_a_push_never_shortens_what_the_provider_asked_for(actor: Actor, s
     assert (await actor.calendar(calendar))["state"] == "connected"
     actor.advance(timedelta(seconds=15))
     async with Redis.from_url(redis_url) as redis:
-        await redis.flushall()
+        await redis.flushdb()
     # The first worker remembers the provider's word in real time, which the test does not wait for.
     second.clock.advance(actor.rt.clock.offset)
     actor.rt = second
