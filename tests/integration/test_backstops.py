@@ -169,16 +169,16 @@ async def test_a_provider_that_hangs_keeps_no_health_from_being_told(actor: Acto
     stop = asyncio.Event()
     async with actor.rt.db.transaction() as tx:  # as if its first opener had died
         await tx.execute("DELETE FROM push_channels WHERE state = 'creating'")
-    loop = asyncio.create_task(sweeps.clock_loop(actor.rt, stop))
+    loops = [asyncio.create_task(loop(actor.rt, stop)) for loop in (sweeps.channels_loop, sweeps.clock_loop)]
     for _ in range(600):
         await asyncio.sleep(0.05)
         if gate.waiting > 1 and (await state(actor, calendar)).health_status == "healthy":
             break
-    status = (await state(actor, calendar)).health_status
+    waiting, status = gate.waiting, (await state(actor, calendar)).health_status
     stop.set()
     gate.release()
-    await asyncio.gather(first, loop)
-    assert status == "healthy"
+    await asyncio.gather(first, *loops)
+    assert (waiting > 1, status) == (True, "healthy")
 
 
 async def sweeps_run(actor: Actor, calendar: Connected) -> None:

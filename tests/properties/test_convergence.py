@@ -13,7 +13,7 @@ from tests.properties.ground import Ground
 from tests.properties.machine import Convergence
 
 SHORT = settings(
-    max_examples=8,
+    max_examples=6,
     stateful_step_count=14,
     deadline=None,
     database=None,

@@ -25,4 +25,4 @@ def _ground() -> Iterator[None]:
 @pytest.mark.timeout(900)
 @pytest.mark.slow  # examples of many steps each
 def test_every_meeting_gets_its_bot_once() -> None:
-    run_state_machine_as_test(Bots, settings=settings(SHORT, max_examples=4, stateful_step_count=7))
+    run_state_machine_as_test(Bots, settings=settings(SHORT, max_examples=3, stateful_step_count=7))
