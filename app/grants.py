@@ -39,14 +39,8 @@ SELECT g.access_token_sealed, g.version, g.access_token_expires_at > app_now() +
 """
 
 # The secret's row first, as everywhere: a PATCH offers its secret before it takes the grant.
-_SAVE = """
-WITH worked AS (
-    UPDATE oauth_app_secrets SET last_worked_at = app_now(), refused_at = NULL
-     WHERE id = :secret
-       AND (refused_at IS NOT NULL OR last_worked_at IS NULL OR offered_at > last_worked_at
-            OR last_worked_at < app_now() - interval '1 minute')
-    RETURNING id
-)
+_SAVE = f"""
+WITH worked AS ({oauth_apps.WORKED} RETURNING id)
 UPDATE grants SET access_token_sealed = :access,
        access_token_expires_at = app_now() + make_interval(secs => :lives_for),
        refresh_token_sealed = coalesce(CAST(:refresh AS bytea), refresh_token_sealed),
@@ -55,7 +49,7 @@ UPDATE grants SET access_token_sealed = :access,
   FROM (SELECT count(*) AS count FROM worked) w
  WHERE calendar_id = :id AND lease_fence = :fence AND version = :version AND w.count >= 0
 RETURNING version
-"""
+"""  # noqa: S608 - made of constants
 
 _EXTEND = """
 UPDATE grants SET lease_until = clock_timestamp() + make_interval(secs => :lease)

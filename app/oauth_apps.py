@@ -53,12 +53,13 @@ SELECT s.id, s.secret_sealed, s.refused_at IS NOT NULL AND s.last_worked_at IS N
 
 _CURRENT = f"SELECT id FROM oauth_app_secrets WHERE oauth_app_id = :app ORDER BY {TRIED_ORDER} LIMIT 1"  # noqa: S608
 
-_WORKED = """
+WORKED: Final = """
 UPDATE oauth_app_secrets SET last_worked_at = app_now(), refused_at = NULL
- WHERE id = :id
+ WHERE id = :secret
    AND (refused_at IS NOT NULL OR last_worked_at IS NULL OR offered_at > last_worked_at
         OR last_worked_at < app_now() - interval '1 minute')
 """
+"""The provider has taken `:secret`; once a minute is enough to know."""
 
 _ADD = """
 INSERT INTO oauth_app_secrets (id, oauth_app_id, secret_sealed, created_at, offered_at)
@@ -227,7 +228,7 @@ async def ask(
 
 async def note_worked(tx: Tx, secret_id: UUID) -> None:
     """The provider has taken this secret: it is tried before all that are no candidates."""
-    await tx.execute(_WORKED, {"id": secret_id})
+    await tx.execute(WORKED, {"secret": secret_id})
 
 
 async def note_refused(tx: Tx, secret_id: UUID) -> None:
