@@ -352,6 +352,14 @@ class Actor:
 
     # --- what is due ---
 
+    async def run(self, calendar: Connected, rt: Runtime | None = None) -> str:
+        """One run of this calendar, by this worker if one is named, once every push was heard; how it ended.
+
+        A push on its way holds the calendar's row for a moment, and a run that meets it leaves the calendar alone.
+        """
+        await self.sandbox.push.idle()
+        return await run_sync(rt or self.rt, calendar.key)
+
     async def quiesce(self) -> None:
         """Deliver pushes, run what is due, until nothing is."""
         for _ in range(50):

@@ -10,7 +10,6 @@ from sandbox.model import Conference, Event
 from tests.bots.meetings import UID, assert_no_doubles, change_rule, copies, live, override, split, the_bot
 from tests.bots.stage import MEET, OTHER, Bots
 from tests.harness import BOTH, Actor, Connected
-from workers.jobs import run_sync
 
 SAME: dict[str, list[dict[str, Any]]] = {
     "uid": [{}, {}],
@@ -40,7 +39,7 @@ async def edit(actor: Actor, found: Sequence[tuple[Connected, Event]], order: Se
     for place in order:
         calendar = found[place][0]
         await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
-        assert await run_sync(actor.rt, calendar.key) == "synced"
+        assert await actor.run(calendar) == "synced"
         await actor.quiesce()
     actor.sandbox.push.mode = "deliver"
 

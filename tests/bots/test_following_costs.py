@@ -6,7 +6,6 @@ from sandbox.model import Conference
 from tests.bots.stage import MEET, OTHER
 from tests.harness import Actor, Connected
 from tests.integration.delivering import rows
-from workers.jobs import run_sync
 
 _BOTS = """
 INSERT INTO bots (id, project_id, state, bot_name, meeting_url, meeting_platform, join_at, ends_at, calendar_id,
@@ -40,7 +39,7 @@ async def round_with(actor: Actor, *, events: int, bots: int) -> tuple[Connected
     await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
     statements: list[str] = []
     with actor.rt.db.watched(statements.append):
-        await run_sync(actor.rt, calendar.key)
+        await actor.run(calendar)
     return calendar, [one for one in statements if "bot" in one]
 
 

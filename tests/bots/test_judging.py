@@ -26,7 +26,6 @@ from tests.bots.stage import MEET, OTHER, Bots, Json
 from tests.harness import Actor, Connected
 from tests.integration.delivering import rows
 from tests.integration.test_races import until_it_waits
-from workers.jobs import run_sync
 from workers.sweeps import apply_rules
 
 _COUNT = "SELECT bot_name, count(*) AS n FROM bots WHERE state = 'scheduled' GROUP BY 1 ORDER BY 1"
@@ -199,7 +198,7 @@ async def _round(actor: Actor, bots: Bots, *, events: int, rules: int) -> list[s
     await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
     statements: list[str] = []
     with actor.rt.db.watched(statements.append):
-        assert await run_sync(actor.rt, calendar.key) == "synced"
+        assert await actor.run(calendar) == "synced"
     return statements
 
 

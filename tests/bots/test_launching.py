@@ -14,7 +14,6 @@ from sandbox.backends.book import Backend
 from tests.bots.stage import EACH_BACKEND, MEET, OTHER, Bots, staged
 from tests.harness import Actor, Connected
 from tests.integration.delivering import rows
-from workers.jobs import run_sync
 from workers.loops import launching_loop
 
 Json = dict[str, Any]
@@ -258,7 +257,7 @@ async def sync(bots: Bots, calendar: Connected) -> None:
     """Let the service see what changed, and nothing else happen."""
     await bots.actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
     await bots.actor.sandbox.push.idle()
-    await run_sync(bots.actor.rt, calendar.key)
+    await bots.actor.run(calendar)
 
 
 @EACH_BACKEND

@@ -11,7 +11,6 @@ from sandbox.model import Conference
 from tests.bots.stage import EACH_BACKEND, MEET, Bots
 from tests.harness import BOTH, Actor, Connected
 from tests.integration.test_races import until_it_waits
-from workers.jobs import run_sync
 
 
 async def _disconnect(actor: Actor, calendar: Connected) -> None:
@@ -121,7 +120,7 @@ async def test_a_key_that_is_being_taken_is_waited_for(actor: Actor, bots: Bots)
         await making.make(actor.rt, tx, project_id=actor.project.id, new=new)
         actor.sandbox.world.update_event(calendar.remote_id, event.id, conference=Conference("meet", MEET))
         await actor.sandbox.push.idle()
-        running = asyncio.create_task(run_sync(actor.rt, calendar.key), context=Context())
+        running = asyncio.create_task(actor.run(calendar), context=Context())
         await until_it_waits(tx)
     assert await running == "synced"
     assert (await bots.get(first))["state_reason"] == "superseded"

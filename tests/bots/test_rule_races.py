@@ -24,7 +24,6 @@ from tests.bots.stage import Bots, Json
 from tests.harness import Actor, Connected
 from tests.integration.delivering import rows
 from tests.integration.test_races import elsewhere, until_it_waits
-from workers.jobs import run_sync
 
 Copy = tuple[Connected, Event]
 ORDERS = pytest.mark.parametrize("is_turned", [False, True])
@@ -56,7 +55,7 @@ def delete(actor: Actor, copy: Copy) -> None:
 async def at_its_end(actor: Actor, calendar: Connected) -> AsyncIterator[Tx]:
     """A run of this calendar has done and locked everything in the block, and has yet to commit."""
     gate = actor.sandbox.faults.gate(actor.operation("changes"))
-    running = elsewhere(run_sync(actor.rt, calendar.key))
+    running = elsewhere(actor.run(calendar))
     await gate.reached()
     async with actor.rt.db.transaction() as tx:
         await tx.row("SELECT calendar_id FROM sync_state WHERE calendar_id = :c FOR UPDATE", {"c": calendar.key})
@@ -70,7 +69,7 @@ async def at_its_end(actor: Actor, calendar: Connected) -> AsyncIterator[Tx]:
 async def together(actor: Actor, first: Connected, second: Connected) -> None:
     """The second run comes while the first has not committed yet: where both want a key, it waits for it."""
     async with at_its_end(actor, first) as tx:
-        running = elsewhere(run_sync(actor.rt, second.key))
+        running = elsewhere(actor.run(second))
         await until_it_waits(tx, sessions=2)
     assert await running in {"synced", "disconnected"}
 
@@ -122,9 +121,9 @@ async def test_both_owners_disconnect(actor: Actor, bots: Bots, is_turned: bool)
     first, second = (other[0], owner[0]) if is_turned else (owner[0], other[0])
     async with actor.rt.db.transaction() as tx:
         await tx.row("SELECT id FROM calendars WHERE id = :c FOR NO KEY UPDATE", {"c": first.key})
-        running = elsewhere(run_sync(actor.rt, first.key))
+        running = elsewhere(actor.run(first))
         await until_it_waits(tx)
-        assert await elsewhere(run_sync(actor.rt, second.key)) == "disconnected"
+        assert await elsewhere(actor.run(second)) == "disconnected"
     assert await running == "disconnected"
     await actor.quiesce()
     ended = await bots.get(bot)
@@ -138,14 +137,14 @@ async def test_a_transfer_and_the_targets_sync(actor: Actor, bots: Bots, is_turn
     bot, owner, [other] = await shared(bots)
     delete(actor, owner)
     await ask(actor, owner[0])
-    assert await run_sync(actor.rt, owner[0].key) == "synced"
+    assert await actor.run(owner[0]) == "synced"
     assert await transfer_due(actor.rt) == 1
     actor.advance(timedelta(seconds=31))
     delete(actor, other)
     await ask(actor, other[0])
     steps: list[Callable[[], Coroutine[Any, Any, Any]]] = [
         lambda: transfer_due(actor.rt),
-        lambda: run_sync(actor.rt, other[0].key),
+        lambda: actor.run(other[0]),
     ]
     async with actor.rt.db.transaction() as tx:
         await tx.row("SELECT id FROM calendars WHERE id = :c FOR NO KEY UPDATE", {"c": other[0].key})
@@ -164,7 +163,7 @@ async def test_a_transfer_and_a_deletion(actor: Actor, bots: Bots, is_turned: bo
     bot, owner, [other] = await shared(bots)
     delete(actor, owner)
     await ask(actor, owner[0])
-    await run_sync(actor.rt, owner[0].key)
+    await actor.run(owner[0])
     assert await transfer_due(actor.rt) == 1
     actor.advance(timedelta(seconds=31))
 
@@ -190,9 +189,9 @@ async def test_a_worker_that_dies_in_a_transfer_leaves_it_to_the_next(actor: Act
     bot, owner, [other] = await shared(bots)
     delete(actor, owner)
     await ask(actor, owner[0])
-    await run_sync(actor.rt, owner[0].key)
+    await actor.run(owner[0])
     assert await transfer_due(actor.rt) == 1
-    await run_sync(actor.rt, other[0].key)
+    await actor.run(other[0])
     async with actor.rt.db.transaction() as tx:  # the claim's keys come last
         await claims.lock_keys(tx, project=actor.project.id, keys=await _keys(tx, bot))
         running = asyncio.create_task(transfer_due(actor.rt), context=Context())
@@ -224,10 +223,10 @@ async def test_a_copy_goes_while_its_bot_is_being_started(actor: Actor, bots: Bo
     await gate.reached()
     delete(actor, owner)
     await ask(actor, owner[0])
-    await run_sync(actor.rt, owner[0].key)
+    await actor.run(owner[0])
     assert (await bots.get(bot))["hold_reason"] == "transfer"
     while await transfer_due(actor.rt):
-        await run_sync(actor.rt, other[0].key)
+        await actor.run(other[0])
     actor.sandbox.faults.gates.clear()
     gate.release()
     await launching
@@ -243,7 +242,7 @@ async def test_a_transfer_and_the_look_ahead_take_their_locks_in_one_order(actor
     bot, owner, [other] = await shared(bots)
     delete(actor, owner)
     await ask(actor, owner[0])
-    await run_sync(actor.rt, owner[0].key)
+    await actor.run(owner[0])
     async with actor.rt.db.transaction() as tx:
         await tx.row("SELECT id FROM bots WHERE id = :b FOR NO KEY UPDATE", {"b": parse(BOT, bot["id"])})
         running = asyncio.create_task(transfer_due(actor.rt), context=Context())
@@ -339,7 +338,7 @@ async def test_everything_at_once(actor: Actor, bots: Bots, seed: int) -> None:
             await change_rule(actor, rule, "bot_name = 'Anew'")
         await actor.sandbox.push.idle()
         await ask(actor, *calendars)
-        runs = [run_sync(actor.rt, calendar.key) for calendar in calendars]
+        runs = [actor.run(calendar) for calendar in calendars]
         outcomes = await asyncio.gather(*runs, _by_hand(actor, calendars[0]), _work(actor), _work(actor))
         assert set(outcomes[: len(runs)]) <= {"synced", "idle"}
     await actor.quiesce()

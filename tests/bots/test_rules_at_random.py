@@ -24,7 +24,6 @@ from tests.bots.meetings import assert_no_doubles, change_rule, live, reconnect
 from tests.bots.stage import Bots, Json
 from tests.harness import Actor, Connected
 from tests.integration.delivering import rows
-from workers.jobs import run_sync
 
 ROOMS = [f"https://zoom.us/j/9551234567{number}" for number in range(3)]
 TURNS = 6
@@ -102,7 +101,7 @@ class _Day:
         await actor.sandbox.push.idle()
         for calendar in self.calendars:
             await actor.api.post(f"/api/v1/calendars/{calendar.id}/sync", headers=actor.project.headers)
-        runs = [run_sync(actor.rt, calendar.key) for calendar in self.calendars]
+        runs = [actor.run(calendar) for calendar in self.calendars]
         outcomes = await asyncio.gather(*runs, _work(actor), _work(actor))
         assert "crashed" not in outcomes
         await actor.quiesce()

@@ -22,7 +22,6 @@ from tests.bots.meetings import (
 )
 from tests.bots.stage import EACH_BACKEND, MEET, OTHER, Bots, Json
 from tests.harness import BOTH, Actor, Connected
-from workers.jobs import run_sync
 
 Copies = list[tuple[Connected, Event]]
 
@@ -41,7 +40,7 @@ async def shared(bots: Bots, count: int = 2, **draft: Any) -> tuple[Json, tuple[
 async def sync(actor: Actor, calendar: Connected) -> None:
     """This calendar alone is synced, and nothing else that is due is done."""
     await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
-    assert await run_sync(actor.rt, calendar.key) in {"synced", "disconnected"}
+    assert await actor.run(calendar) in {"synced", "disconnected"}
 
 
 async def delete(actor: Actor, copy: tuple[Connected, Event]) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from app import scheduling
 from tests.harness import Actor, Connected, Json
-from workers.jobs import run_sync
 
 GOOGLE = pytest.mark.parametrize("platform", ["google"])
 OUTLOOK = pytest.mark.parametrize("platform", ["microsoft"])
@@ -53,7 +52,7 @@ async def request(actor: Actor, calendar: Connected, *, full: bool = False) -> N
 async def run(actor: Actor, calendar: Connected) -> str:
     """One run, asked for; how it ended."""
     await request(actor, calendar)
-    return await run_sync(actor.rt, calendar.key)
+    return await actor.run(calendar)
 
 
 async def asked(actor: Actor, calendar: Connected) -> list[str]:

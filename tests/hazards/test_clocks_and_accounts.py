@@ -14,7 +14,6 @@ from sandbox import Sandbox
 from sandbox.world import CALENDAR_SCOPES, GRAPH_SCOPES
 from tests.harness import BOTH, Actor, Connected
 from tests.integration.test_failures import pass_time
-from workers.jobs import run_sync
 
 pytestmark = BOTH
 
@@ -233,7 +232,7 @@ async def test_hazard_85_deleted_while_a_sync_runs(actor: Actor, ends: str) -> N
     actor.add_event(calendar)
     await actor.sandbox.push.idle()
     gate = actor.sandbox.faults.gate(actor.operation("changes"))
-    running = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    running = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     actor.sandbox.faults.gates.clear()
     if ends == "after its commit":

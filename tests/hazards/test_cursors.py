@@ -19,7 +19,6 @@ from tests.hazards.hearing import (
     run,
 )
 from tests.integration.test_failures import pass_time
-from workers.jobs import run_sync
 
 LISTING = {"google": "events.list", "microsoft": "graph.calendarView"}
 
@@ -112,7 +111,7 @@ async def test_hazard_18_410_in_the_middle_of_the_listing(actor: Actor, redis_ur
     short_pages(actor)
     actor.sandbox.faults.add("cursor_expired", actor.operation("changes"), page=2)
     assert await run(actor, calendar) == "failed"
-    assert await run_sync(actor.rt, calendar.key) == "idle"
+    assert await actor.run(calendar) == "idle"
     assert (await as_stored(actor, calendar), await cursor(actor, calendar)) == (before, position)
     assert len(actor.entries()) == 5
     await pass_time(actor, redis_url, minutes=5)
@@ -217,7 +216,7 @@ async def test_hazard_20_process_dies_between_pages(actor: Actor) -> None:
     actor.sandbox.faults.gates.clear()
     async with actor.rt.db.transaction() as tx:
         await tx.execute("UPDATE sync_state SET lease_until = clock_timestamp() - interval '1 second'")
-    assert await run_sync(actor.rt, calendar.key) == "synced"
+    assert await actor.run(calendar) == "synced"
     await actor.quiesce()
     await assert_told_once(actor, calendar, before)
     second.release()

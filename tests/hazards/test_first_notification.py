@@ -4,7 +4,6 @@ import asyncio
 
 from tests.harness import BOTH, Actor
 from tests.hazards.hearing import announced
-from workers.jobs import run_sync
 
 
 @BOTH
@@ -20,7 +19,7 @@ async def test_hazard_28_notification_before_the_watch_response(actor: Actor) ->
     await actor.sandbox.push.idle()
     assert {status for _, status in actor.sandbox.push.sent} <= {200, 202}
     assert (await actor.calendar(calendar))["health"]["push"]["active"] is False
-    assert await run_sync(actor.rt, calendar.key) == "synced"
+    assert await actor.run(calendar) == "synced"
     assert [e["name"] for e in await actor.events(calendar)] == ["Early"]
 
     gate.release()

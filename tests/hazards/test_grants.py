@@ -13,7 +13,6 @@ from app.settings import Settings
 from sandbox import Sandbox
 from tests.harness import BOTH, Actor, Connected
 from tests.integration.test_failures import pass_time
-from workers.jobs import run_sync
 
 OUTLOOK = pytest.mark.parametrize("platform", ["microsoft"])
 """Marks what only Microsoft's rotating refresh tokens can do."""
@@ -80,7 +79,7 @@ async def test_hazard_43_two_workers_refresh_together(actor: Actor, second: Runt
         await actor.sandbox.push.idle()
         asked = count(actor, "token")
         gate = actor.sandbox.faults.gate(actor.operation("token"))
-        run = asyncio.create_task(run_sync(second, calendar.key))
+        run = asyncio.create_task(actor.run(calendar, second))
         await gate.reached()
         readers = [asyncio.create_task(access_token(actor, calendar)) for _ in range(8)]
         finished, _ = await asyncio.wait(readers, timeout=0.3)
@@ -106,7 +105,7 @@ async def test_hazard_43_older_answer_never_overwrites_newer(actor: Actor, secon
     actor.sandbox.faults.gates.clear()
     await the_lease_runs_out(actor)
     await ask_for_a_sync(actor, calendar)
-    assert await run_sync(second, calendar.key) == "synced"
+    assert await actor.run(calendar, second) == "synced"
     saved = await refresh_token(actor, calendar), await access_token(actor, calendar)
     gate.release()
     assert await late == saved[1]
@@ -150,7 +149,7 @@ async def test_hazard_44_crash_between_refresh_and_commit(actor: Actor, redis_ur
     asked, refreshed = count(actor, "changes"), count(actor, "token")
     actor.add_event(calendar)
     await actor.sandbox.push.idle()
-    assert await run_sync(actor.rt, calendar.key) == "crashed"
+    assert await actor.run(calendar) == "crashed"
     assert count(actor, "token") == refreshed + 1
     assert count(actor, "changes") == asked
     assert await refresh_token(actor, calendar) == before
@@ -188,7 +187,7 @@ async def test_hazard_46_invalid_grant_while_the_user_reconnects(actor: Actor) -
     await actor.sandbox.push.idle()
     actor.advance(timedelta(hours=2))
     gate = actor.sandbox.faults.gate(actor.operation("token"))
-    running = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    running = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     token = actor.sandbox.world.issue_refresh_token(calendar.account)
     await actor.call("PATCH", f"/calendars/{calendar.id}", json={"refresh_token": token})
@@ -208,7 +207,7 @@ async def test_hazard_46_invalid_grant_while_another_worker_saves_a_newer_token(
     await actor.sandbox.push.idle()
     actor.sandbox.faults.add("oauth_error", actor.operation("token"), code=70000)
     gate = actor.sandbox.faults.gate(actor.operation("token"))
-    running = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    running = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     actor.sandbox.faults.gates.clear()
     await the_lease_runs_out(actor)
@@ -318,7 +317,7 @@ async def test_hazard_50_401_once(actor: Actor) -> None:
     actor.sandbox.world.expire_access_tokens()
     actor.add_event(calendar)
     await actor.sandbox.push.idle()
-    assert await run_sync(actor.rt, calendar.key) == "synced"
+    assert await actor.run(calendar) == "synced"
     assert (count(actor, "token"), count(actor, "changes")) == (refreshed + 1, asked + 2)
     await actor.quiesce()
     await healthy_and_told(actor, calendar, "created")
@@ -333,7 +332,7 @@ async def test_hazard_50_401_again(actor: Actor, redis_url: str) -> None:
     actor.sandbox.faults.add("unauthorized", actor.operation("changes"), times=2)
     actor.add_event(calendar)
     await actor.sandbox.push.idle()
-    assert await run_sync(actor.rt, calendar.key) == "failed"
+    assert await actor.run(calendar) == "failed"
     assert (count(actor, "token"), count(actor, "changes")) == (refreshed + 1, asked + 2)
     await actor.quiesce()
     assert count(actor, "changes") == asked + 2

@@ -13,7 +13,6 @@ import pytest
 from app import scheduling
 from tests.harness import BOTH, Actor, Connected
 from workers.dispatch import Dispatcher
-from workers.jobs import run_sync
 
 
 @asynccontextmanager
@@ -131,7 +130,7 @@ async def test_hazard_74_nobody_comes_back_together(actor: Actor) -> None:
         for calendar in calendars:
             await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
             began = actor.rt.clock.now()
-            await run_sync(actor.rt, calendar.key)
+            await actor.run(calendar)
             async with actor.rt.db.reading() as tx:
                 at = await tx.scalar("SELECT not_before FROM sync_state WHERE calendar_id = :id", {"id": calendar.key})
             waits.append((at - began).total_seconds())
@@ -154,5 +153,5 @@ async def test_hazard_74_a_users_retry_after_holds_for_all_their_calendars(actor
     before = actor.sandbox.requests.count(operation)
     for calendar in calendars:
         await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
-        await run_sync(actor.rt, calendar.key)
+        await actor.run(calendar)
     assert actor.sandbox.requests.count(operation) == before + 1

@@ -7,7 +7,6 @@ import pytest
 
 from sandbox.model import EventDraft
 from tests.harness import BOTH, Actor, Connected
-from workers.jobs import run_sync
 
 EVENTS = 2_600
 
@@ -40,13 +39,13 @@ async def test_hazard_82_huge_calendar(actor: Actor) -> None:
         actor.sandbox.world.create_event(calendar.remote_id, draft)
     listing = "events.list" if actor.platform == "google" else "graph.calendarView"
     gate = actor.sandbox.faults.gate(listing)
-    running = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    running = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     began = await lease(actor, calendar)
     async with asyncio.timeout(120):
         while await lease(actor, calendar) <= began:
             await asyncio.sleep(0.05)
-    assert await run_sync(actor.rt, calendar.key) == "idle"
+    assert await actor.run(calendar) == "idle"
     assert await actor.events(calendar) == []
     actor.sandbox.faults.gates.clear()
     gate.release()
@@ -74,7 +73,7 @@ async def test_hazard_82_too_huge_calendar(actor: Actor) -> None:
     actor.sandbox.push.mode = "drop"
     hourly = [actor.add_event(calendar, f"Hourly {n}", hours=-30, recurrence=("RRULE:FREQ=HOURLY",)) for n in range(70)]
     await actor.call("POST", f"/calendars/{calendar.id}/sync", json={"full": True}, expect=202)
-    assert await run_sync(actor.rt, calendar.key) == "failed"
+    assert await actor.run(calendar) == "failed"
     shown = await actor.calendar(calendar)
     assert (shown["state"], shown["health"]["status"]) == ("connected", "failing")
     assert shown["health"]["reason"] == "too_large"

@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 from app.notifications import PUSH_SECONDS
 from tests.harness import BOTH, Actor, Connected, LiveChannel
 from tests.integration.test_channels import requested, tick
-from workers.jobs import run_sync
 
 OUTLOOK = pytest.mark.parametrize("platform", ["microsoft"])
 """Marks what only Graph does."""
@@ -115,7 +114,7 @@ async def test_hazard_33_notification_during_a_running_sync(actor: Actor) -> Non
     actor.add_event(calendar, "Before")
     await actor.sandbox.push.idle()
     gate = actor.sandbox.faults.gate(actor.operation("changes"))
-    running = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    running = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     actor.add_event(calendar, "During")
     await actor.sandbox.push.idle()
@@ -141,11 +140,11 @@ async def test_hazard_36_duplicate_burst_of_forty(actor: Actor) -> None:
     actor.add_event(calendar)
     await actor.sandbox.push.idle()
     gate = actor.sandbox.faults.gate(actor.operation("changes"))
-    running = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    running = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     answers = await asyncio.gather(*(actor.push(channel) for _ in range(40)))
     assert all(answer.is_success for answer in answers)
-    assert {await run_sync(actor.rt, calendar.key) for _ in range(5)} == {"idle"}
+    assert {await actor.run(calendar) for _ in range(5)} == {"idle"}
     assert gate.waiting == 1
     actor.sandbox.faults.gates.clear()
     gate.release()
@@ -236,7 +235,7 @@ async def test_hazard_38_validation_handshake_while_everything_is_busy(actor: Ac
     actor.add_event(calendar)
     await actor.sandbox.push.idle()
     gate = actor.sandbox.faults.gate(actor.operation("changes"))
-    running = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    running = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     token = "Validation: Testing client application <reachability> & more"
     async with Redis.from_url(redis_url) as redis:
@@ -273,7 +272,7 @@ async def test_hazard_42_answers_while_every_run_hangs(actor: Actor) -> None:
     actor.add_event(calendar)
     await actor.sandbox.push.idle()
     gate = actor.sandbox.faults.gate(actor.operation("changes"))
-    running = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    running = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     answers = await asyncio.gather(*(actor.push(channel) for _ in range(200)))
     assert all(answer.is_success for answer in answers)

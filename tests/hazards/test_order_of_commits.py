@@ -17,7 +17,6 @@ from app.webhooks.delivery import deliver_due
 from sandbox import Sandbox
 from tests.harness import BOTH, Actor, Connected, Json
 from tests.integration.test_races import elsewhere, lock_calendar, until_it_waits
-from workers.jobs import run_sync
 
 pytestmark = BOTH
 
@@ -79,13 +78,13 @@ async def test_hazard_64_out_of_order(actor: Actor, second: Runtime) -> None:
     world.update_event(calendar.remote_id, gone.id, title="Stays?")
     await actor.sandbox.push.idle()
     gate = actor.sandbox.faults.gate(actor.operation("changes"))
-    slow = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    slow = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     actor.sandbox.faults.gates.clear()
     world.update_event(calendar.remote_id, kept.id, title="Newer")
     world.delete_event(calendar.remote_id, gone.id)
     await the_lease_ends(actor)
-    assert await run_sync(second, calendar.key) == "synced"
+    assert await actor.run(calendar, second) == "synced"
     gate.release()
     assert await slow == "superseded"
     await actor.quiesce()
@@ -105,10 +104,10 @@ async def test_hazard_65_worker_pauses_beyond_its_lease(actor: Actor, second: Ru
     await actor.sandbox.push.idle()
     async with actor.rt.db.transaction() as tx:
         await lock_calendar(tx, calendar)
-        paused = elsewhere(run_sync(actor.rt, calendar.key))
+        paused = elsewhere(actor.run(calendar))
         await until_it_waits(tx)
         await asyncio.create_task(the_lease_ends(actor), context=Context())
-        other = elsewhere(run_sync(second, calendar.key))
+        other = elsewhere(actor.run(calendar, second))
         await until_it_waits(tx, sessions=2)
     assert (await paused, await other) == ("superseded", "synced")
     await actor.quiesce()
@@ -138,9 +137,9 @@ async def test_hazard_66_updated_after_watermark(actor: Actor) -> None:
     actor.add_event(quick, "Quick")
     await actor.sandbox.push.idle()
     async with commits_held(actor, slow) as session:
-        running = elsewhere(run_sync(actor.rt, slow.key))
+        running = elsewhere(actor.run(slow))
         await until_it_waits(session)
-        assert await elsewhere(run_sync(actor.rt, quick.key)) == "synced"
+        assert await elsewhere(actor.run(quick)) == "synced"
         seen, watermark = await read(actor, watermark)
         assert ("Quick", False) not in seen
     assert await running == "synced"
@@ -173,7 +172,7 @@ async def test_hazard_68_message_and_commit_are_one(actor: Actor, second: Runtim
     event = actor.add_event(calendar)
     await actor.sandbox.push.idle()
     async with commits_held(actor, calendar) as session:
-        dies = elsewhere(run_sync(actor.rt, calendar.key))
+        dies = elsewhere(actor.run(calendar))
         await until_it_waits(session)
         assert await asyncio.create_task(deliver_due(second), context=Context()) == 0
         dies.cancel()
@@ -183,7 +182,7 @@ async def test_hazard_68_message_and_commit_are_one(actor: Actor, second: Runtim
     await deliver_due(second)
     assert len(actor.sink.received) == heard
 
-    assert await run_sync(second, calendar.key) == "synced"  # and that worker dies: nobody has sent anything yet
+    assert await actor.run(calendar, second) == "synced"  # and that worker dies: nobody has sent anything yet
     assert [e["platform_uuid"] for e in await actor.events(calendar)] == [event.id]
     assert len(actor.sink.received) == heard
     actor.sink.hook().statuses = [500, 204]

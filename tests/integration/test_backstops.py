@@ -12,7 +12,6 @@ from app.providers.limits import Limits
 from app.sync import engine, health
 from tests.harness import Actor, Connected
 from workers import sweeps
-from workers.jobs import run_sync
 
 MS = pytest.mark.parametrize("platform", ["microsoft"])
 
@@ -182,7 +181,7 @@ async def test_a_provider_that_hangs_keeps_no_health_from_being_told(actor: Acto
 
 
 async def sweeps_run(actor: Actor, calendar: Connected) -> None:
-    await run_sync(actor.rt, calendar.key)
+    await actor.run(calendar)
 
 
 async def test_the_quarter_of_an_hour_is_not_begun_again_by_a_refusal(actor: Actor) -> None:

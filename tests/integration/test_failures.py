@@ -8,7 +8,6 @@ from redis.asyncio import Redis
 
 from sandbox.model import EventDraft
 from tests.harness import BOTH, Actor
-from workers.jobs import run_sync
 
 QUIET = [
     pytest.param("rate_limited", "events.list", {}, id="the recorded 403 PERMISSION_DENIED quota answer"),
@@ -247,7 +246,7 @@ async def test_at_once_is_no_advice_after_a_refusal(actor: Actor) -> None:
     calendar = await actor.connected()
     actor.sandbox.faults.add("unavailable", actor.operation("changes"), retry_after=0, times=None)
     await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
-    outcomes = [await run_sync(actor.rt, calendar.key) for _ in range(5)]
+    outcomes = [await actor.run(calendar) for _ in range(5)]
     assert outcomes == ["failed", *["idle"] * 4]
 
 

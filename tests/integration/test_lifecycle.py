@@ -9,7 +9,6 @@ from app.crypto import Place, SealBroken
 from app.grants import GrantTokens
 from tests.harness import BOTH, Actor, Connected
 from workers.dispatch import Dispatcher
-from workers.jobs import run_sync
 from workers.main import end, make_worker
 
 pytestmark = BOTH
@@ -23,7 +22,7 @@ async def test_deleted_in_the_middle_of_a_run(actor: Actor) -> None:
     actor.add_event(calendar)
     await actor.sandbox.push.idle()
     gate = actor.sandbox.faults.gate(actor.operation("changes"))
-    running = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    running = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     await actor.call("DELETE", f"/calendars/{calendar.id}", expect=204)
     actor.sandbox.faults.gates.clear()
@@ -138,10 +137,10 @@ async def test_a_worker_that_stops_gives_its_claim_back(actor: Actor) -> None:
     actor.add_event(calendar)
     await actor.sandbox.push.idle()
     gate = actor.sandbox.faults.gate(actor.operation("changes"))
-    running = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    running = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
     actor.sandbox.faults.clear()
-    assert await run_sync(actor.rt, calendar.key) == "synced"
+    assert await actor.run(calendar) == "synced"

@@ -9,7 +9,6 @@ from app.providers.base import Platform
 from app.telemetry import REGISTRY
 from sandbox.model import Attendee, EventDraft, Person
 from tests.harness import Actor, Connected
-from workers.jobs import run_sync
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ async def resync(actor: Actor, calendar: Connected) -> list[str]:
     """One run; what it asked Graph for."""
     before = len(asked(actor))
     await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
-    assert await run_sync(actor.rt, calendar.key) == "synced"
+    assert await actor.run(calendar) == "synced"
     return asked(actor)[before:]
 
 
@@ -63,7 +62,7 @@ async def test_anchoring_runs_the_delta_to_its_link_before_it_lists(actor: Actor
     gate = actor.sandbox.faults.gate("graph.calendarView")
     actor.sandbox.push.mode = "drop"
     await actor.call("POST", f"/calendars/{calendar.id}/sync", json={"full": True}, expect=202)
-    running = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    running = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     actor.add_event(calendar, "Meanwhile")
     gate.release()
@@ -285,7 +284,7 @@ async def test_a_mailbox_never_sees_a_fifth_request_at_once(actor: Actor) -> Non
         )
     await actor.sandbox.push.idle()
     actor.sandbox.faults.add("delay", "graph.delta", times=None, seconds=0.05)
-    await asyncio.gather(*(run_sync(actor.rt, calendar.key) for calendar in calendars))
+    await asyncio.gather(*(actor.run(calendar) for calendar in calendars))
     await actor.quiesce()
     for _ in range(20):  # who was kept waiting too long comes again
         actor.advance(timedelta(seconds=10))

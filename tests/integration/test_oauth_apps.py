@@ -21,7 +21,6 @@ from sandbox import Sandbox
 from tests.harness import BOTH, Actor, Connected, Json
 from tests.integration.test_races import until_it_waits
 from tests.integration.test_upkeep import looping
-from workers.jobs import run_sync
 from workers.sweeps import warn_of_secrets
 
 OUTLOOK = pytest.mark.parametrize("platform", ["microsoft"])
@@ -121,7 +120,7 @@ async def test_a_secret_that_comes_while_the_old_one_is_refused_is_tried_at_once
     actor.advance(timedelta(hours=2))
     await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
     gate = actor.sandbox.faults.gate(actor.operation("token"))
-    run = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    run = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     await patch(actor, app, client_secret="rotated")
     gate.release()
@@ -137,7 +136,7 @@ async def test_a_failing_run_and_a_patch_do_not_wait_for_each_other_in_a_circle(
     actor.advance(timedelta(hours=2))
     await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
     gate = actor.sandbox.faults.gate(actor.operation("token"))
-    run = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    run = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     async with actor.rt.db.transaction() as tx:
         await tx.row("SELECT calendar_id FROM sync_state FOR UPDATE")

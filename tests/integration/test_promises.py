@@ -14,7 +14,6 @@ from app.runtime import Runtime, open_runtime
 from app.settings import Settings
 from sandbox import Sandbox
 from tests.harness import BOTH, Actor, Connected
-from workers.jobs import run_sync
 
 pytestmark = BOTH
 
@@ -51,7 +50,7 @@ async def test_promise_1_change_message_and_cursor_commit_together_or_not_at_all
         await tx.execute("CREATE TRIGGER refuse BEFORE UPDATE ON sync_state FOR EACH ROW EXECUTE FUNCTION refuse()")
     actor.add_event(calendar)
     await actor.sandbox.push.idle()
-    assert await run_sync(actor.rt, calendar.key) == "crashed"
+    assert await actor.run(calendar) == "crashed"
     assert await stored(actor, calendar) == before
 
     async with actor.rt.db.transaction() as tx:
@@ -80,14 +79,14 @@ async def test_promise_2_a_run_that_lost_its_lease_changes_nothing(actor: Actor,
     actor.add_event(calendar, "Old")
     await actor.sandbox.push.idle()
     gate = actor.sandbox.faults.gate(actor.operation("changes"))
-    zombie = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    zombie = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     # The zombie has read its pages and sleeps past its lease; the calendar changes and another worker takes over.
     actor.sandbox.faults.gates.clear()
     actor.add_event(calendar, "New")
     async with second.db.transaction() as tx:
         await tx.execute("UPDATE sync_state SET lease_until = clock_timestamp() - interval '1 second'")
-    assert await run_sync(second, calendar.key) == "synced"
+    assert await actor.run(calendar, second) == "synced"
     after = await stored(actor, calendar)
     gate.release()
     assert await zombie == "superseded"
@@ -131,7 +130,7 @@ async def test_promise_4_a_push_during_a_run_causes_another_run(actor: Actor) ->
     actor.add_event(calendar, "Before")
     await actor.sandbox.push.idle()
     gate = actor.sandbox.faults.gate(actor.operation("changes"))
-    running = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    running = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     actor.add_event(calendar, "During")  # the pages are read: this run cannot see it
     await actor.sandbox.push.idle()

@@ -8,7 +8,6 @@ from typing import Any
 
 from app.db import ReadTx, Tx
 from tests.harness import BOTH, Actor, Connected
-from workers.jobs import run_sync
 
 pytestmark = BOTH
 
@@ -40,7 +39,7 @@ async def test_a_fence_that_moves_while_the_run_waits_for_the_calendar(actor: Ac
     await actor.sandbox.push.idle()
     async with actor.rt.db.transaction() as tx:
         await lock_calendar(tx, calendar)
-        running = elsewhere(run_sync(actor.rt, calendar.key))
+        running = elsewhere(actor.run(calendar))
         await until_it_waits(tx)
         await tx.execute("UPDATE sync_state SET fence = fence + 1 WHERE calendar_id = :c", {"c": calendar.key})
     assert await running == "superseded"
@@ -58,11 +57,11 @@ async def test_one_run_at_a_time(actor: Actor) -> None:
     actor.add_event(calendar)
     await actor.sandbox.push.idle()
     gate = actor.sandbox.faults.gate(actor.operation("changes"))
-    running = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    running = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     actor.add_event(calendar)
     await actor.sandbox.push.idle()
-    assert await run_sync(actor.rt, calendar.key) == "idle"
+    assert await actor.run(calendar) == "idle"
     actor.sandbox.faults.gates.clear()
     gate.release()
     assert await running == "synced"
@@ -79,7 +78,7 @@ async def test_a_push_during_a_real_apply(actor: Actor) -> None:
     await actor.call("POST", f"/calendars/{calendar.id}/sync", json={}, expect=202)
     async with actor.rt.db.transaction() as tx:
         await tx.row("SELECT id FROM calendar_events WHERE calendar_id = :c FOR UPDATE", {"c": calendar.key})
-        running = elsewhere(run_sync(actor.rt, calendar.key))
+        running = elsewhere(actor.run(calendar))
         await until_it_waits(tx)
         answer = await actor.push(channel)
     assert answer.is_success
@@ -102,7 +101,7 @@ async def test_updated_at_is_taken_under_the_lock(actor: Actor) -> None:
         await actor.sandbox.push.idle()
         async with actor.rt.db.transaction() as tx:
             await lock_calendar(tx, calendar)
-            running = elsewhere(run_sync(actor.rt, calendar.key))
+            running = elsewhere(actor.run(calendar))
             await until_it_waits(tx)
             moment: Any = await tx.scalar("SELECT clock_timestamp()")
         assert await running == "synced"

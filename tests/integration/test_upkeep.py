@@ -14,7 +14,6 @@ from tests.harness import BOTH, Actor, Connected
 from tests.integration.test_races import until_it_waits
 from workers import sweeps
 from workers.dispatch import Dispatcher
-from workers.jobs import run_sync
 
 pytestmark = BOTH
 
@@ -89,7 +88,7 @@ async def test_a_lease_does_not_come_back_after_the_run_has_ended(actor: Actor, 
         await tx.execute("UPDATE sync_state SET lease_until = NULL, synced_seq = requested_seq")
         await until_it_waits(tx)  # the keeper of the lease, for the row that the run's last statement holds
     await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
-    assert await run_sync(actor.rt, calendar.key) == "synced"
+    assert await actor.run(calendar) == "synced"
 
 
 async def test_a_patch_and_a_refresh_do_not_wait_for_each_other_in_a_circle(actor: Actor) -> None:
@@ -100,7 +99,7 @@ async def test_a_patch_and_a_refresh_do_not_wait_for_each_other_in_a_circle(acto
     await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
     patch = {"client_secret": calendar.account.client_secret}
     gate = actor.sandbox.faults.gate(actor.operation("token"))
-    run = asyncio.create_task(run_sync(actor.rt, calendar.key))
+    run = asyncio.create_task(actor.run(calendar))
     await gate.reached()
     async with actor.rt.db.transaction() as tx:
         await tx.row("SELECT calendar_id FROM grants FOR UPDATE")
