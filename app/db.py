@@ -278,7 +278,7 @@ class Database:
     async def direct(self) -> AsyncIterator[DirectTx]:
         """Statements that are each a transaction of their own, straight on the driver: two round trips less for each.
 
-        Only for one that writes and those that read before it: what was written before an error stays.
+        Only where each means something by itself: what was written before an error stays.
         """
         async with self._counted(), self._readers.acquire(timeout=_POOL_SECONDS) as connection:
             await self._keep_time(connection)
@@ -368,9 +368,10 @@ def _engine(settings: Settings, application: str) -> AsyncEngine:
         pool_size=settings.database_pool_size,
         max_overflow=0,
         pool_timeout=_POOL_SECONDS,
+        pool_use_lifo=True,  # the one used last has its statements prepared; asyncpg's own pool does likewise
+        pool_recycle=300,  # so one may lie unused for long: it is closed before a firewall forgets it without a word
         pool_pre_ping=False,
         hide_parameters=True,  # titles and addresses: they would stand in every error's text
-        pool_recycle=1_800,
         json_serializer=_dump,
         json_deserializer=orjson.loads,
     )

@@ -316,26 +316,30 @@ async def held(rt: Runtime, claim: Claim) -> AsyncIterator[None]:
         await asyncio.wait([keeper])
 
 
+# Of a run that has just ended nothing comes back, and nothing was taken from it either.
+_RENEW = """
+UPDATE sync_state
+   SET lease_until = CASE WHEN lease_until IS NOT NULL THEN clock_timestamp() + make_interval(secs => :lease) END
+ WHERE calendar_id = :id AND fence = :fence
+"""
+
+
 async def _renew(rt: Runtime, claim: Claim) -> bool:
-    async with rt.db.transaction() as tx:
-        touched = await tx.execute(
-            "UPDATE sync_state SET lease_until = clock_timestamp() + make_interval(secs => :lease)"
-            " WHERE calendar_id = :id AND fence = :fence AND lease_until IS NOT NULL",  # else the run has just ended
-            {"id": claim.calendar_id, "fence": claim.fence, "lease": rt.settings.sync_lease_seconds},
-        )
-    return touched == 1
+    params = {"id": claim.calendar_id, "fence": claim.fence, "lease": rt.settings.sync_lease_seconds}
+    async with rt.db.direct() as tx:
+        return await tx.execute(_RENEW, params) == 1
 
 
 async def release(rt: Runtime, claim: Claim) -> None:
     """Give an unfinished claim back at once: a worker that stops must not cost a whole lease."""
-    async with rt.db.transaction() as tx:
+    async with rt.db.direct() as tx:
         touched = await tx.execute(
             "UPDATE sync_state SET lease_until = NULL, due_at = least(due_at, app_now())"
             " WHERE calendar_id = :id AND fence = :fence",
             {"id": claim.calendar_id, "fence": claim.fence},
         )
-        if touched:
-            _wake_after_commit(rt, tx, claim.calendar_id, 0)
+    if touched:
+        rt.queue.wake_sync(claim.calendar_id, 0)
 
 
 async def due_calendars(
@@ -358,5 +362,5 @@ async def due_calendars(
 
 async def sweep(rt: Runtime, *, most: int = 500) -> int:
     """Request a sync for calendars whose poll, audit or window roll is due; how many."""
-    async with rt.db.transaction() as tx:
+    async with rt.db.direct() as tx:
         return await tx.execute(_SWEEP, {"most": most})

@@ -31,8 +31,9 @@ SELECT b.id, b.calendar_id
    AND (b.state = 'scheduled' AND b.due_at - {AHEAD} <= app_now() AND b.due_at > app_now() - interval '1 minute'
             AND coalesce(b.checked_at, '-infinity') < b.due_at - {AHEAD}
         OR b.join_at - {AHEAD} <= app_now() AND coalesce(b.checked_at, '-infinity') < b.join_at - {AHEAD})
- ORDER BY b.id LIMIT :most FOR NO KEY UPDATE OF b SKIP LOCKED
+ ORDER BY b.id LIMIT :most
 """  # noqa: S608 - a text of ours
+_TAKE_NEAR: Final = f"{_NEAR} FOR NO KEY UPDATE OF b SKIP LOCKED"
 
 _ASKED: Final = """
 UPDATE bots b SET checked_at = app_now(), checked_seq = q.seq
@@ -67,9 +68,12 @@ def looked(row: Row) -> tuple[tuple[str, str | None], ...]:
 
 
 async def look_ahead(rt: Runtime) -> int:
-    """Ask for the syncs that are due now; for how many bots."""
+    """Ask for the syncs that are due now; for how many bots. Most looks find none, and are one round trip."""
+    async with rt.db.reading() as tx:
+        if not await tx.rows(_NEAR, {"most": 1}):
+            return 0
     async with rt.db.transaction() as tx:
-        rows = await tx.rows(_NEAR, {"most": BATCH})
+        rows = await tx.rows(_TAKE_NEAR, {"most": BATCH})
         if not rows:
             return 0
         calendars = sorted({row.calendar_id for row in rows})

@@ -72,6 +72,9 @@ async def claim(rt: Runtime, *, most: int, room: int, rooms: Mapping[UUID, int])
 
     `rooms` says how many more a launcher may have called that is busy (0: none), `room` for all others.
     """
+    async with rt.db.reading() as tx:
+        if not await tx.scalar("SELECT EXISTS (SELECT FROM bots WHERE due_at <= app_now())"):
+            return 0, []
     lease_ends = monotonic() + LEASE_SECONDS
     params = {
         "most": most,

@@ -325,7 +325,7 @@ async def due(rt: Runtime, *, seen: Collection[UUID] = (), most: int = 500) -> t
 
     What has expired is forgotten on the way.
     """
-    async with rt.db.transaction() as tx:
+    async with rt.db.direct() as tx:
         await tx.execute(_LOST)
         await tx.execute(_EXPIRED)
         wanting: list[UUID] = []

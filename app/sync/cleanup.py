@@ -232,7 +232,7 @@ async def clean_up(rt: Runtime, calendar_id: UUID) -> bool:
 
 async def due(rt: Runtime, *, most: int = 20) -> list[UUID]:
     """Deleted calendars whose job was lost or has to be repeated: `clean_up` each."""
-    async with rt.db.transaction() as tx:
+    async with rt.db.direct() as tx:
         return [row.id for row in await tx.rows(_DUE, {"most": most})]
 
 

@@ -55,10 +55,8 @@ UPDATE oauth_apps
  WHERE id = :id AND failing_since IS NOT NULL
 """
 
-_RETRYING = """
-SELECT id, retry_since FROM oauth_apps WHERE retry_since IS NOT NULL
- ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-"""
+_RETRYING = "SELECT id, retry_since FROM oauth_apps WHERE retry_since IS NOT NULL ORDER BY id LIMIT 1"
+_TAKE_RETRYING = f"{_RETRYING} FOR NO KEY UPDATE SKIP LOCKED"
 
 # Found by the two indexes of what is due. They keep their place behind what pushes and requests ask for, and apps take
 # turns: a thousand of them are no herd. What has been tried since, and failed once more, is left.
@@ -168,8 +166,11 @@ async def retry_due(rt: Runtime, *, most: int = 500) -> int:
 
     The app's own row counts too: none is left to do where this is 0.
     """
+    async with rt.db.reading() as tx:
+        if await tx.row(_RETRYING) is None:  # nearly always: one round trip
+            return 0
     async with rt.db.transaction() as tx:
-        app = await tx.row(_RETRYING)
+        app = await tx.row(_TAKE_RETRYING)
         if app is None:
             return 0
         count = await tx.execute(_RETRY, {"app": app.id, "since": app.retry_since, "most": most})
@@ -180,6 +181,9 @@ async def retry_due(rt: Runtime, *, most: int = 500) -> int:
 
 async def warn_due(rt: Runtime, *, most: int = 100) -> int:
     """Warn of secrets that will expire, each step once; how many warnings. The row that is due is the edge."""
+    async with rt.db.reading() as tx:
+        if not await tx.scalar("SELECT EXISTS (SELECT FROM oauth_app_secrets WHERE warn_at <= app_now())"):
+            return 0
     async with rt.db.transaction() as tx:
         rows = await tx.rows(_WARN, {"most": most})
         messages = [

@@ -7,10 +7,12 @@ from contextvars import Context
 from dataclasses import replace
 from datetime import timedelta
 
+from sqlalchemy import event
+
 from app import scheduling
 from app.ids import new_id
 from app.settings import Settings
-from tests.harness import BOTH, Actor, Connected
+from tests.harness import BOTH, Actor, Connected, run_due
 from tests.integration.test_races import until_it_waits
 from workers import sweeps
 from workers.dispatch import Dispatcher
@@ -61,6 +63,18 @@ async def test_a_grant_that_does_not_open_stops_no_deletion(actor: Actor) -> Non
     actor.advance(timedelta(days=1, minutes=6))
     await sweeps.finish_deletions(actor.rt)
     assert await _count(actor, "calendars") == 0
+
+
+async def test_looking_in_vain_opens_no_transaction(actor: Actor) -> None:
+    """Each look is one round trip: a worker that has nothing to do looks several times a second."""
+    calendar = await actor.connected()
+    opened: list[object] = []
+    event.listen(actor.rt.db.engine.sync_engine, "begin", opened.append)
+    assert await scheduling.sweep(actor.rt) == 0
+    assert await run_due(actor.rt) == 0
+    assert opened == []
+    await actor.call("POST", f"/calendars/{calendar.id}/sync", expect=202)
+    assert opened != []
 
 
 async def test_a_watch_that_hangs_delays_no_poll(actor: Actor) -> None:
