@@ -24,7 +24,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --system-certs --universal --generate-h
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint format bench herd storm storm-delivery crash-points properties mutants \
+.PHONY: help setup demo run test gather lint format bench herd storm storm-delivery crash-points properties mutants \
 	test-browser fuzz conformance wheels requirements clean
 
 help: ## show this list
@@ -38,7 +38,8 @@ demo: setup ## watch the product do its job: calendars, edits, webhooks, a compa
 run: setup ## serve on this machine until Ctrl-C, with the sandbox provider attached
 	$(BIN)/python -m demo --serve
 
-test: lint ## lint, then the whole suite
+test: setup ## lint, then the whole suite
+	$(MAKE) --no-print-directory --jobs=2 lint gather
 	$(BIN)/pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal
 
 test-browser: setup $(VENV)/.browser ## hosted connect in a Chromium (CHROMIUM=…, else one on PATH); pictures in build/browser
@@ -52,6 +53,10 @@ mutants: setup ## plant known faults in copies of app/: does `make properties` n
 
 fuzz: setup ## invented requests to every operation for FUZZ_MINUTES (10): is every answer as documented? (FUZZ_SEED=7 again)
 	$(BIN)/python -m tests.fuzz
+
+# What the suite's processes would each do at their start, all of them for every module, is done once and kept.
+gather: setup
+	$(BIN)/pytest --collect-only -qqq
 
 lint: setup ## ruff, mypy, and the rule that imports run one way
 	$(BIN)/ruff check .

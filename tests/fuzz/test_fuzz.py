@@ -13,7 +13,7 @@ PHASES = {
     "examples": {"enabled": True},
     "coverage": {"enabled": False},
     "fuzzing": {"enabled": True, "generation": {"max-examples": 2}},
-    "stateful": {"enabled": True, "max-steps": 5, "generation": {"max-examples": 8}},
+    "stateful": {"enabled": True, "max-steps": 5, "generation": {"max-examples": 5}},
 }
 
 
