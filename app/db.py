@@ -369,7 +369,7 @@ def _engine(settings: Settings, application: str) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=_POOL_SECONDS,
         pool_use_lifo=True,  # the one used last has its statements prepared; asyncpg's own pool does likewise
-        pool_recycle=300,  # so one may lie unused for long: it is closed before a firewall forgets it without a word
+        pool_recycle=300,  # none is handed out that may have lain unused for longer: firewalls forget without a word
         pool_pre_ping=False,
         hide_parameters=True,  # titles and addresses: they would stand in every error's text
         json_serializer=_dump,

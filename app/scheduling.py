@@ -286,23 +286,24 @@ def _claim_of(calendar_id: UUID, row: Row) -> Claim:
 @asynccontextmanager
 async def held(rt: Runtime, claim: Claim) -> AsyncIterator[None]:
     """Keep the lease alive while the block runs; SyncSuperseded ends the block when the fence is no longer ours."""
-    lost = False
+    lost, has_ended = False, False
     owner = asyncio.current_task()
 
     async def renew() -> None:
         nonlocal lost
-        while True:
+        while not has_ended:  # a driver that waits in vain for a silent server may turn the cancellation into an error
             await asyncio.sleep(rt.settings.sync_lease_seconds / 3)
             try:
                 still_ours = await _renew(rt, claim)
             except DATABASE_ERRORS as exc:
                 log.warning("sync.lease_not_renewed", calendar=str(claim.calendar_id), error=type(exc).__name__)
                 continue
-            if not still_ours:
-                lost = True
-                if owner is not None:
-                    owner.cancel()
-                return
+            if still_ours or has_ended:
+                continue
+            lost = True
+            if owner is not None:
+                owner.cancel()
+            return
 
     keeper = asyncio.create_task(renew())
     try:
@@ -312,6 +313,7 @@ async def held(rt: Runtime, claim: Claim) -> AsyncIterator[None]:
             raise SyncSuperseded("the lease was lost during the run") from None
         raise
     finally:
+        has_ended = True
         keeper.cancel()
         await asyncio.wait([keeper])
 
@@ -326,20 +328,20 @@ UPDATE sync_state
 
 async def _renew(rt: Runtime, claim: Claim) -> bool:
     params = {"id": claim.calendar_id, "fence": claim.fence, "lease": rt.settings.sync_lease_seconds}
-    async with rt.db.direct() as tx:
+    async with rt.db.transaction() as tx:
         return await tx.execute(_RENEW, params) == 1
 
 
 async def release(rt: Runtime, claim: Claim) -> None:
     """Give an unfinished claim back at once: a worker that stops must not cost a whole lease."""
-    async with rt.db.direct() as tx:
+    async with rt.db.transaction() as tx:
         touched = await tx.execute(
             "UPDATE sync_state SET lease_until = NULL, due_at = least(due_at, app_now())"
             " WHERE calendar_id = :id AND fence = :fence",
             {"id": claim.calendar_id, "fence": claim.fence},
         )
-    if touched:
-        rt.queue.wake_sync(claim.calendar_id, 0)
+        if touched:
+            _wake_after_commit(rt, tx, claim.calendar_id, 0)
 
 
 async def due_calendars(

@@ -73,7 +73,7 @@ async def claim(rt: Runtime, *, most: int, room: int, rooms: Mapping[UUID, int])
     `rooms` says how many more a launcher may have called that is busy (0: none), `room` for all others.
     """
     async with rt.db.reading() as tx:
-        if not await tx.scalar("SELECT EXISTS (SELECT FROM bots WHERE due_at <= app_now())"):
+        if not await tx.scalar("SELECT min(due_at) <= app_now() FROM bots"):  # nearly always: the first of ix_bots_due
             return 0, []
     lease_ends = monotonic() + LEASE_SECONDS
     params = {

@@ -127,6 +127,11 @@ bots = Table(
     ),
     Index("ix_bots_calendar", "calendar_id", postgresql_where=text("calendar_id IS NOT NULL")),  # its connection ends
     Index("ix_bots_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),  # launching
+    Index(  # looks ahead of hand-overs
+        "ix_bots_near",
+        "join_at",
+        postgresql_where=text("calendar_id IS NOT NULL AND state IN ('scheduled', 'launching', 'launched')"),
+    ),
     Index("ix_bots_ends_at", "ends_at"),  # retention
     Index(  # one live bot per rule and event; a rule's bots
         "uq_bots_rule_event",

@@ -182,7 +182,7 @@ async def retry_due(rt: Runtime, *, most: int = 500) -> int:
 async def warn_due(rt: Runtime, *, most: int = 100) -> int:
     """Warn of secrets that will expire, each step once; how many warnings. The row that is due is the edge."""
     async with rt.db.reading() as tx:
-        if not await tx.scalar("SELECT EXISTS (SELECT FROM oauth_app_secrets WHERE warn_at <= app_now())"):
+        if not await tx.scalar("SELECT min(warn_at) <= app_now() FROM oauth_app_secrets"):
             return 0
     async with rt.db.transaction() as tx:
         rows = await tx.rows(_WARN, {"most": most})
