@@ -71,7 +71,7 @@ def with_database(url: str, name: str) -> str:
 
 
 def _planned_once(url: str) -> str:
-    """A test sends a statement a few times, and PostgreSQL plans the first five each anew: a tenth of what it does."""
+    """A test sends a statement a few times, and PostgreSQL plans the first five each anew."""
     return f"{url}{'&' if urlsplit(url).query else '?'}plan_cache_mode=force_generic_plan"
 
 

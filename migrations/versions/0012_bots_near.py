@@ -1,4 +1,4 @@
-"""an index for the looks ahead of hand-overs, which read all bots
+"""an index for the looks ahead of hand-overs, which could read all bots
 
 Revision: 0012, after 0011
 """

@@ -252,7 +252,8 @@ class Sweep:
             site: text
             for site, text in AWAITS.items()
             if site not in self.sites
-            and not (site.role == "enter" and "db." in text)  # waits where the pool has no connection at hand, alone
+            # No statement begins these: they wait where the pool has no connection at hand, and only there.
+            and not (site.role == "enter" and ("db.direct()" in text or "db.reading()" in text))
         }
 
     async def over(self, benches: Sequence[Bench], scenario: Scenario) -> None:
